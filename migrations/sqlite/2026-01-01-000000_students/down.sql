@@ -1,0 +1,2 @@
+-- The trigger goes with its table.
+DROP TABLE students;

@@ -1,0 +1,313 @@
+//! One node: three planes, its groups, and the tasks that keep them going.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use tokio::net::TcpListener;
+
+use super::origins::{Origin, Origins};
+use crate::{
+    cluster::{self, NodeId, View, ViewCell},
+    config::Config,
+    discovery::{self, StaticList, StaticListHandle},
+    gateway::{Gateway, GatewayParts, Readiness},
+    group::{Group, GroupParts, GroupSettings, Groups, PeerTransport},
+    net::{self, Plane},
+    task::Tasks,
+    telemetry::{NodeMetrics, field},
+    time::BootClock,
+    transport::{HttpTransport, PeerService},
+};
+
+/// Expired entries that a group takes in hand at a time, so that no shard is locked for long.
+const RECLAIM_STEPS: usize = 1_000;
+/// How often a group looks for expired entries.
+const RECLAIM_PERIOD: Duration = Duration::from_millis(200);
+
+/// The bound sockets of a node.
+#[derive(Debug)]
+pub struct Listeners {
+    /// Other nodes.
+    pub peer: TcpListener,
+    /// Operators.
+    pub admin: TcpListener,
+    /// Clients, if the plane is on.
+    pub api: Option<TcpListener>,
+}
+
+impl Listeners {
+    /// Binds what the configuration names.
+    ///
+    /// # Errors
+    /// The first address that can't be bound, with its key.
+    pub async fn bind(config: &Config) -> anyhow::Result<Self> {
+        let api = if config.api.enabled { Some(bind("api.listen", config.api.listen).await?) } else { None };
+        Ok(Self {
+            peer: bind("node.listen", config.node.listen).await?,
+            admin: bind("admin.listen", config.admin.listen).await?,
+            api,
+        })
+    }
+}
+
+async fn bind(key: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("can't listen on {address} ({key}); is another program using the port?"))
+}
+
+/// A node that runs.
+#[derive(Debug)]
+pub struct Node {
+    tasks: Tasks,
+    readiness: Readiness,
+    groups: Arc<Groups>,
+    views: Arc<ViewCell>,
+    metrics: NodeMetrics,
+    members: StaticListHandle,
+    grace: Duration,
+}
+
+impl Node {
+    /// Starts a node. It is ready when its first view is in force and its groups are preloaded.
+    ///
+    /// # Errors
+    /// If a database can't be opened or lacks a table or column, or a part can't be built.
+    pub async fn start(config: Config, listeners: Listeners, effective: Arc<str>) -> anyhow::Result<Self> {
+        let tasks = Tasks::new();
+        let metrics = NodeMetrics::new();
+        let readiness = Readiness::new();
+        let me = cluster::Node {
+            id: Some(NodeId::new(fastrand::u64(..))),
+            weight: config.node.weight,
+            ..cluster::Node::new(config.node.advertise.clone())
+        };
+        let views = Arc::new(ViewCell::new(View::new(me.clone(), [], config.cluster.virtual_nodes)));
+        metrics.view(1, false);
+        let transport = HttpTransport::new(config.cluster.peer_timeout, config.limits.value_bytes)?;
+        let transport: Arc<dyn PeerTransport> = Arc::new(transport);
+        let (groups, preloads) =
+            groups(&config, &transport, &views, &tasks, &metrics).await.inspect_err(|_| tasks.stop())?;
+        tracing::info!(
+            { field::NODE } = %me.address,
+            peer = %listeners.peer.local_addr()?,
+            admin = %listeners.admin.local_addr()?,
+            api = listeners.api.as_ref().map(|api| api.local_addr().map(|a| a.to_string())).transpose()?,
+            groups = groups.iter().count(),
+            version = env!("CARGO_PKG_VERSION"),
+            "the node starts"
+        );
+        let parts = GatewayParts {
+            groups: Arc::clone(&groups),
+            views: Arc::clone(&views),
+            metrics: metrics.clone(),
+            readiness: readiness.clone(),
+            request_timeout: config.limits.request_timeout,
+            in_flight_max: config.limits.in_flight,
+            effective_config: effective,
+        };
+        let peers = PeerService::new(
+            Arc::clone(&groups),
+            Arc::clone(&views),
+            metrics.clone(),
+            config.limits.request_timeout,
+        );
+        let plane = |name, listener| Plane { name, listener, connections: metrics.connections(name) };
+        let limits = &config.limits;
+        tasks.spawn_critical(
+            "peer plane",
+            net::serve(plane("peer", listeners.peer), peers, limits.clone(), tasks.clone()),
+        );
+        let admin = Gateway::admin(parts.clone());
+        tasks.spawn_critical(
+            "admin plane",
+            net::serve(plane("admin", listeners.admin), admin, limits.clone(), tasks.clone()),
+        );
+        if let Some(listener) = listeners.api {
+            let api = Gateway::api(parts);
+            tasks.spawn_critical(
+                "api plane",
+                net::serve(plane("api", listener), api, limits.clone(), tasks.clone()),
+            );
+        }
+        let (list, members) = StaticList::new(config.cluster.peers.clone());
+        let node = Self {
+            grace: config.limits.shutdown_grace,
+            tasks,
+            readiness,
+            groups,
+            views,
+            metrics,
+            members,
+        };
+        node.keep_house();
+        node.join(list, preloads);
+        Ok(node)
+    }
+
+    /// Follows the discovery; once there is a view, preloads what is the node's own and says that it is ready.
+    fn join(&self, list: StaticList, preloads: Vec<Preload>) {
+        let (seen, first_view) = tokio::sync::oneshot::channel();
+        let follow =
+            discovery::follow(Box::new(list), Arc::clone(&self.views), self.metrics.clone(), move || {
+                // Nobody waits any more if the node is stopping already.
+                let _ = seen.send(());
+            });
+        let stopping = self.tasks.stopping().clone();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = stopping.cancelled() => {}
+                () = follow => {}
+            }
+        });
+        let (readiness, stopping) = (self.readiness.clone(), self.tasks.stopping().clone());
+        self.tasks.spawn(async move {
+            let prepare = async {
+                if first_view.await.is_err() {
+                    return;
+                }
+                for preload in preloads {
+                    preload.run().await;
+                }
+                readiness.ready();
+                tracing::info!("the node is ready");
+            };
+            tokio::select! {
+                () = stopping.cancelled() => {}
+                () = prepare => {}
+            }
+        });
+    }
+
+    /// Starts what goes on in the background: expiry and metrics.
+    fn keep_house(&self) {
+        let (stopping, groups) = (self.tasks.stopping().clone(), Arc::clone(&self.groups));
+        self.tasks.spawn(async move {
+            while !wait(&stopping, RECLAIM_PERIOD).await {
+                for group in groups.iter() {
+                    // As long as a whole batch had expired, there is more of it.
+                    while group.reclaim_expired(RECLAIM_STEPS) >= RECLAIM_STEPS / 2 {
+                        tokio::task::yield_now().await;
+                    }
+                }
+            }
+        });
+        let (stopping, metrics) = (self.tasks.stopping().clone(), self.metrics.clone());
+        self.tasks.spawn(async move {
+            while !wait(&stopping, Duration::from_secs(1)).await {
+                metrics.upkeep();
+            }
+        });
+    }
+
+    /// Ends when a task has failed that the node can't do without.
+    pub async fn failed(&self) {
+        self.tasks.stopping().cancelled().await;
+    }
+
+    /// Answers the requests under way, takes no more, and ends; at the latest after the configured grace.
+    pub async fn stop(&self) {
+        self.readiness.stopping();
+        self.tasks.stop();
+        if self.tasks.join(self.grace).await {
+            tracing::info!("the node has stopped");
+        } else {
+            tracing::warn!(grace = ?self.grace, "the node stops with requests unanswered");
+        }
+    }
+
+    /// The node's groups.
+    pub const fn groups(&self) -> &Arc<Groups> {
+        &self.groups
+    }
+
+    /// The node's view of the cluster.
+    pub const fn views(&self) -> &Arc<ViewCell> {
+        &self.views
+    }
+
+    /// The node's metrics.
+    pub const fn metrics(&self) -> &NodeMetrics {
+        &self.metrics
+    }
+
+    /// Changes the list of members while the node runs.
+    pub const fn members(&self) -> &StaticListHandle {
+        &self.members
+    }
+
+    /// Whether the node wants requests.
+    pub fn is_ready(&self) -> bool {
+        self.readiness.is_ready()
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.tasks.stop();
+    }
+}
+
+/// Whether the node stopped before `period` was over.
+async fn wait(stopping: &tokio_util::sync::CancellationToken, period: Duration) -> bool {
+    tokio::time::timeout(period, stopping.cancelled()).await.is_ok()
+}
+
+/// What a group loads before the node is ready.
+struct Preload {
+    group: Arc<Group>,
+    origin: Origin,
+    rows: u64,
+}
+
+impl Preload {
+    async fn run(self) {
+        match self.group.preload(self.origin.scan.as_ref(), self.rows).await {
+            Ok(kept) => tracing::info!({ field::GROUP } = %self.group.name(), kept, "preloaded"),
+            Err(error) => tracing::warn!(
+                { field::GROUP } = %self.group.name(),
+                error = &error as &dyn std::error::Error,
+                "the preload ended early; the rest is loaded when it is asked for"
+            ),
+        }
+    }
+}
+
+async fn groups(
+    config: &Config,
+    transport: &Arc<dyn PeerTransport>,
+    views: &Arc<ViewCell>,
+    tasks: &Tasks,
+    metrics: &NodeMetrics,
+) -> anyhow::Result<(Arc<Groups>, Vec<Preload>)> {
+    let mut origins = Origins::default();
+    let (mut groups, mut preloads) = (Vec::new(), Vec::new());
+    for (name, section) in &config.groups {
+        let origin = origins.open(name, section, config, metrics).await?;
+        for warning in origin.report.warnings() {
+            tracing::warn!({ field::GROUP } = %name, "{warning}");
+        }
+        let settings = GroupSettings {
+            digest: origin.digest,
+            flight_timeout: config.limits.request_timeout,
+            peer_timeout: config.cluster.peer_timeout,
+            failover_ttl: config.cluster.failover_ttl,
+            flights_max: config.limits.flights,
+            waiters_max: config.limits.waiters,
+        };
+        let parts = GroupParts {
+            loader: Box::new(origin.loader.clone()),
+            transport: Arc::clone(transport),
+            views: Arc::clone(views),
+            clock: Arc::new(BootClock),
+            tasks: tasks.clone(),
+            metrics: metrics.clone(),
+        };
+        let group = Group::new(name.clone(), section.group.clone(), settings, parts);
+        if section.group.preload > 0 {
+            preloads.push(Preload { group: Arc::clone(&group), origin, rows: section.group.preload });
+        }
+        groups.push(group);
+    }
+    Ok((Arc::new(Groups::new(groups, config.default_group.as_ref())?), preloads))
+}

@@ -1,0 +1,396 @@
+//! The cache engine: entries in memory, by key, within a number of bytes.
+//!
+//! Pure: no I/O, no clock (`now` is passed in), no task, and the hash of a key is given by the caller. Used by
+//! `group` for the main and the hot cache, and by the benchmarks.
+//!
+//! - **Shards.** A power of two of them, each behind a mutex that is held for some tens of nanoseconds. The shard of a key is
+//!   the low bits of its hash, so that a table of 4,096 fence slots by the low 12 bits has each slot in one shard: a check
+//!   of such a slot inside [`Cache::insert_if`], and its change inside [`Cache::remove_with`], are one step with the
+//!   store and the removal.
+//! - **Bytes.** Every entry weighs what it takes: key, value, slot and index ([`Weigh`]). The weight of what is
+//!   resident is at most the capacity after every operation. Values and negative entries have separate budgets.
+//! - **Time.** An entry is never returned at or after its deadline, and no read extends it. Expired entries leave when they are
+//!   read, or by [`Cache::reclaim_expired`], which looks at nothing else.
+//! - **Policies.** [`PolicyKind`]; one file each in `policy/`.
+//!
+//! How it fits together: `shard` joins `slots` (where entries live), the index (a hash table of slot numbers), `wheel`
+//! (what is due) and `policy` (who leaves); this file adds locks, weights and the listener.
+
+mod entry;
+mod list;
+mod listener;
+mod policy;
+mod shard;
+mod slots;
+mod stats;
+#[cfg(test)]
+mod tests;
+mod weight;
+mod wheel;
+
+use std::{
+    borrow::Borrow,
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+};
+
+use parking_lot::{Mutex, MutexGuard};
+
+pub use self::{
+    entry::{Content, Inserted, Lookup},
+    listener::{EvictionCause, EvictionListener},
+    policy::{PolicyKind, PolicyKindError},
+    stats::CacheStats,
+    weight::{Weigh, allocation_bytes},
+};
+use self::{
+    entry::{Entry, Kind},
+    listener::Departures,
+    shard::{INDEX_BYTES, Incoming, Shard},
+    slots::Slots,
+};
+use crate::time::Moment;
+
+/// The most shards a cache has.
+pub const SHARDS_MAX: usize = 64;
+
+/// The most shards that are chosen where none are asked for. 16 cost at most 1 % more misses than one.
+const CHOSEN_SHARDS_MAX: u64 = 16;
+/// The least that a chosen shard holds: its share bounds the largest entry.
+const CHOSEN_SHARD_BYTES_MIN: u64 = 8 << 20;
+/// Entries that are taken in hand under one lock while expired ones are reclaimed: some microseconds.
+const RECLAIM_BATCH: usize = 64;
+
+/// How large a cache is, and who leaves when it is full.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CacheConfig {
+    /// Bytes that may be resident in all shards, values and negative entries together.
+    pub capacity: u64,
+    /// How many of these bytes are for negative entries, and for nothing else; values get the rest. At most `capacity`:
+    /// more counts as all of it. With 0, no negative entry is kept.
+    pub negative_capacity: u64,
+    /// Which value leaves when there is no room. Negative entries leave in the order in which they came.
+    pub policy: PolicyKind,
+    /// How many shards: rounded up to a power of two, at most [`SHARDS_MAX`]. Where `None`, as many as leave 8 MiB to each,
+    /// from 1 to 16, whatever the machine. No entry can be larger than the share of a shard: with
+    /// 64 MiB and no negative entries that is 8 MiB, from 256 MiB on a sixteenth of the capacity.
+    pub shards: Option<usize>,
+}
+
+impl CacheConfig {
+    fn shard_count(&self) -> usize {
+        match self.shards {
+            Some(shards) => shards.clamp(1, SHARDS_MAX).next_power_of_two(),
+            None => {
+                let fitting = (self.capacity / CHOSEN_SHARD_BYTES_MIN).clamp(1, CHOSEN_SHARDS_MAX);
+                1 << fitting.ilog2()
+            }
+        }
+    }
+}
+
+/// A shard on cache lines of its own, so that neighbours' locks don't slow each other down.
+#[repr(align(128))]
+struct Guarded<K, V>(Mutex<Shard<K, V>>);
+
+/// A sharded cache in memory, for use from many threads at once.
+///
+/// Every method that names a key takes the key's 64-bit hash, which MUST be the same for equal keys at every call, SHOULD
+/// be good in all its bits, and SHOULD be seeded per process, or clients can choose keys that collide. The
+/// low bits choose the shard, the upper 32 the place within it.
+///
+/// No method blocks for longer than other threads hold a shard's lock. Callbacks that run under the lock (`admit`, `bump`,
+/// `predicate`, and `Eq` and `Clone` of the types) MUST be short and MUST NOT call the same cache: that
+/// would wait for itself.
+pub struct Cache<K, V> {
+    shards: Box<[Guarded<K, V>]>,
+    capacity: u64,
+    /// What the values, or the negative entries, of one shard may weigh.
+    value_share: u64,
+    negative_share: u64,
+    listener: Option<Arc<dyn EvictionListener<K, V>>>,
+    listener_panics: AtomicU64,
+    /// The shard at which the next reclaiming goes on.
+    reclaim_at: AtomicUsize,
+}
+
+impl<K, V> Cache<K, V> {
+    /// What an entry weighs beside what its key and value keep on the heap, in bytes.
+    pub const ENTRY_OVERHEAD_BYTES: usize = Slots::<K, V>::SLOT_BYTES + INDEX_BYTES;
+}
+
+impl<K: Eq + Weigh, V: Clone + Weigh> Cache<K, V> {
+    /// An empty cache. Takes memory as entries come.
+    pub fn new(config: CacheConfig) -> Self {
+        Self::build(&config, None)
+    }
+
+    /// An empty cache that tells `listener` of every entry that leaves.
+    pub fn with_listener(config: CacheConfig, listener: Arc<dyn EvictionListener<K, V>>) -> Self {
+        Self::build(&config, Some(listener))
+    }
+
+    fn build(config: &CacheConfig, listener: Option<Arc<dyn EvictionListener<K, V>>>) -> Self {
+        let count = config.shard_count();
+        let negative_capacity = config.negative_capacity.min(config.capacity);
+        let value_share = (config.capacity - negative_capacity) / count as u64;
+        let negative_share = negative_capacity / count as u64;
+        let shard = || Guarded(Mutex::new(Shard::new(config.policy, value_share, negative_share)));
+        Self {
+            shards: std::iter::repeat_with(shard).take(count).collect(),
+            capacity: config.capacity,
+            value_share,
+            negative_share,
+            listener,
+            listener_panics: AtomicU64::new(0),
+            reclaim_at: AtomicUsize::new(0),
+        }
+    }
+
+    /// Reads `key`, which counts as a use of it. An entry whose deadline is `now` or earlier is a miss.
+    pub fn get<Q>(&self, hash: u64, key: &Q, now: Moment) -> Lookup<V>
+    where
+        K: Borrow<Q>,
+        Q: Eq + ?Sized,
+    {
+        let mut departures = Departures::new();
+        let found = self.lock(hash).get(index_hash(hash), key, now, &mut departures);
+        self.release(departures);
+        found
+    }
+
+    /// Reads `key` without a trace: no effect on the policy or the figures.
+    pub fn peek<Q>(&self, hash: u64, key: &Q, now: Moment) -> Lookup<V>
+    where
+        K: Borrow<Q>,
+        Q: Eq + ?Sized,
+    {
+        self.lock(hash).peek(index_hash(hash), key, now)
+    }
+
+    /// Stores `content` until `deadline`, in place of what the key had, if `admit` says so.
+    ///
+    /// `admit` is called once, under the shard's lock: what it decides and the store are one step for everyone who changes
+    /// the same facts inside [`remove_with`](Self::remove_with) or [`remove_matching`](Self::remove_matching). An
+    /// entry that replaces one of its kind counts as a use of it and keeps its count or place.
+    pub fn insert_if(
+        &self,
+        hash: u64,
+        key: K,
+        content: Content<V>,
+        deadline: Moment,
+        now: Moment,
+        admit: impl FnOnce() -> bool,
+    ) -> Inserted {
+        let weight = self.entry_weight(&key, &content);
+        let mut departures = Departures::new();
+        let mut shard = self.lock(hash);
+        let hash = index_hash(hash);
+        let inserted = if !admit() {
+            shard.refuse();
+            Inserted::Refused
+        } else if now >= deadline {
+            shard.supersede(hash, &key, now, &mut departures);
+            Inserted::Expired
+        } else if let Some(weight) = weight {
+            // The only branch that consumes key and content: in the others they are dropped after the lock is released.
+            let entry = Entry { key, content };
+            shard.store(Incoming { hash, entry, weight, deadline }, now, &mut departures);
+            Inserted::Stored
+        } else {
+            shard.reject(hash, &key, now, &mut departures);
+            Inserted::TooLarge
+        };
+        drop(shard);
+        self.release(departures);
+        inserted
+    }
+
+    /// Stores `content` until `deadline`, in place of what the key had.
+    pub fn insert(&self, hash: u64, key: K, content: Content<V>, deadline: Moment, now: Moment) -> Inserted {
+        self.insert_if(hash, key, content, deadline, now, || true)
+    }
+
+    /// Calls `bump` and removes `key`, as one step under the shard's lock; whether there was an entry. `bump` is called in any
+    /// case.
+    pub fn remove_with<Q>(&self, hash: u64, key: &Q, bump: impl FnOnce()) -> bool
+    where
+        K: Borrow<Q>,
+        Q: Eq + ?Sized,
+    {
+        let mut departures = Departures::new();
+        let mut shard = self.lock(hash);
+        bump();
+        let removed = shard.remove(index_hash(hash), key, &mut departures);
+        drop(shard);
+        self.release(departures);
+        removed
+    }
+
+    /// Removes every entry whose key `predicate` picks; how many. Shard by shard: `bump` is called with the shard's
+    /// number once under each shard's lock, in one step with the removals there.
+    ///
+    /// Looks at every entry: for prefixes and for all, not for one key. The lock of a shard is held meanwhile, for some
+    /// milliseconds where it has hundreds of thousands of entries.
+    pub fn remove_matching(&self, bump: impl Fn(usize), predicate: impl Fn(&K) -> bool) -> usize {
+        let mut removed = 0;
+        for (number, shard) in self.shards.iter().enumerate() {
+            let mut departures = Departures::new();
+            let mut shard = shard.0.lock();
+            bump(number);
+            removed += shard.remove_matching(&predicate, &mut departures);
+            drop(shard);
+            self.release(departures);
+        }
+        removed
+    }
+
+    /// Removes entries whose deadline has passed; how many. Takes at most `steps_max` entries in hand (some only move from a
+    /// coarser to a finer bucket of time) and goes on there at the next call. To be called in the background, several
+    /// times a second; an entry is reclaimed within 0.3 s of its deadline if the steps suffice.
+    pub fn reclaim_expired(&self, now: Moment, steps_max: usize) -> usize {
+        let mut reclaimed = 0;
+        let mut steps_left = steps_max;
+        let mut shards_left = self.shards.len();
+        let mut number = self.reclaim_at.load(Ordering::Relaxed);
+        while steps_left > 0 && shards_left > 0 {
+            let batch = steps_left.min(RECLAIM_BATCH);
+            let mut departures = Departures::new();
+            let steps = self.shards[number].0.lock().reclaim(now, batch, &mut departures);
+            reclaimed += departures.iter().count();
+            self.release(departures);
+            steps_left -= steps;
+            if steps < batch {
+                number = (number + 1) & (self.shards.len() - 1);
+                shards_left -= 1;
+            }
+        }
+        self.reclaim_at.store(number, Ordering::Relaxed);
+        reclaimed
+    }
+
+    /// The figures. Takes each shard's lock once, for an instant.
+    pub fn stats(&self) -> CacheStats {
+        let mut sum = CacheStats::default();
+        for shard in &self.shards {
+            sum.add(&shard.0.lock().stats());
+        }
+        sum.listener_panics = self.listener_panics.load(Ordering::Relaxed);
+        sum
+    }
+
+    /// Entries resident, of both kinds. Some may have expired and not been reclaimed yet.
+    pub fn len(&self) -> usize {
+        self.stats().entries as usize
+    }
+
+    /// Whether nothing is resident.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes resident, of both kinds.
+    pub fn bytes(&self) -> u64 {
+        self.stats().bytes
+    }
+
+    /// Bytes that may be resident, as configured.
+    pub const fn capacity(&self) -> u64 {
+        self.capacity
+    }
+
+    /// How many shards there are.
+    pub const fn shard_count(&self) -> usize {
+        self.shards.len()
+    }
+
+    /// The weight of the largest entry with a value that is accepted, overhead included, in bytes.
+    pub const fn entry_bytes_max(&self) -> u64 {
+        if self.value_share < u32::MAX as u64 { self.value_share } else { u32::MAX as u64 }
+    }
+
+    /// The keys of a shard's values in the order in which the policy would evict them, the next victim first. For tests
+    /// and diagnosis: O(n) under the lock. Empty for a shard that does not exist.
+    pub fn eviction_order(&self, shard: usize) -> Vec<K>
+    where
+        K: Clone,
+    {
+        self.order(shard, Kind::Value)
+    }
+
+    /// As [`eviction_order`](Self::eviction_order), for negative entries.
+    pub fn negative_eviction_order(&self, shard: usize) -> Vec<K>
+    where
+        K: Clone,
+    {
+        self.order(shard, Kind::Absent)
+    }
+
+    fn order(&self, shard: usize, kind: Kind) -> Vec<K>
+    where
+        K: Clone,
+    {
+        self.shards.get(shard).map_or_else(Vec::new, |shard| shard.0.lock().order(kind))
+    }
+
+    fn lock(&self, hash: u64) -> MutexGuard<'_, Shard<K, V>> {
+        self.shards[hash as usize & (self.shards.len() - 1)].0.lock()
+    }
+
+    /// What the entry weighs; `None` if that is more than the share of a shard.
+    fn entry_weight(&self, key: &K, content: &Content<V>) -> Option<u32> {
+        let heap_bytes = key.heap_bytes().saturating_add(content.heap_bytes());
+        let weight = u32::try_from(heap_bytes.saturating_add(Self::ENTRY_OVERHEAD_BYTES)).ok()?;
+        let share = match content.kind() {
+            Kind::Value => self.value_share,
+            Kind::Absent => self.negative_share,
+        };
+        (u64::from(weight) <= share).then_some(weight)
+    }
+
+    /// Tells the listener of what left, then drops it. To be called without a lock.
+    fn release(&self, departures: Departures<K, V>) {
+        let Some(listener) = &self.listener else { return };
+        for departure in departures.iter() {
+            let Entry { key, content } = &departure.entry;
+            // One event's panic must not lose the next event, nor fail the read that happened to cause it.
+            let call = AssertUnwindSafe(|| listener.on_evict(key, content, departure.cause));
+            if catch_unwind(call).is_err() {
+                self.listener_panics.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+impl<K, V> fmt::Debug for Cache<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cache")
+            .field("capacity", &self.capacity)
+            .field("shards", &self.shards.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The part of the hash that places a key within its shard.
+const fn index_hash(hash: u64) -> u32 {
+    (hash >> 32) as u32
+}
+
+#[cfg(test)]
+impl<K: Eq + Weigh, V: Clone + Weigh> Cache<K, V> {
+    /// Panics if an invariant of any shard is broken.
+    fn check(&self) {
+        for shard in &self.shards {
+            shard.0.lock().check();
+        }
+        assert!(self.bytes() <= self.capacity(), "{} bytes in {}", self.bytes(), self.capacity());
+    }
+
+    fn slot_count(&self) -> usize {
+        self.shards.iter().map(|shard| shard.0.lock().slot_count()).sum()
+    }
+}

@@ -1,0 +1,157 @@
+//! `[cluster]`: who the peers are, and how long they are waited for.
+
+use std::{collections::BTreeSet, fmt, ops::RangeInclusive, str::FromStr, time::Duration};
+
+use super::allow::AllowedPeers;
+use crate::{
+    cluster::{Address, VIRTUAL_NODES_MAX},
+    settings::{Checks, Faults, Section},
+};
+
+/// How a node learns who is in the cluster.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DiscoveryKind {
+    /// From the configuration's list of peers.
+    #[default]
+    Static,
+}
+
+impl FromStr for DiscoveryKind {
+    type Err = UnknownDiscovery;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        match name {
+            "static" => Ok(Self::Static),
+            _ => Err(UnknownDiscovery),
+        }
+    }
+}
+
+impl fmt::Display for DiscoveryKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Static => "static",
+        })
+    }
+}
+
+/// The name is not that of a kind of discovery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a kind of discovery, which is static")]
+pub struct UnknownDiscovery;
+
+/// How a node takes part in a cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterConfig {
+    /// How the peers are found.
+    pub discovery: DiscoveryKind,
+    /// The members, this node among them or not; empty for a node on its own.
+    pub peers: Vec<Address>,
+    /// Who may become a peer.
+    pub allowed_peers: AllowedPeers,
+    /// Points on the ring of a node of weight 1. The same at every node, or they disagree on owners.
+    pub virtual_nodes: u32,
+    /// After how long a silent peer is asked for a sign of life.
+    pub peer_timeout: Duration,
+    /// The longest that a node keeps what it loaded in place of an owner that is down; zero to keep nothing.
+    pub failover_ttl: Duration,
+}
+
+impl Default for ClusterConfig {
+    fn default() -> Self {
+        Self {
+            discovery: DiscoveryKind::default(),
+            peers: Vec::new(),
+            allowed_peers: AllowedPeers::default(),
+            virtual_nodes: 2048,
+            peer_timeout: Duration::from_millis(250),
+            failover_ttl: Duration::from_secs(5),
+        }
+    }
+}
+
+const VIRTUAL_NODES: RangeInclusive<u32> = 1..=VIRTUAL_NODES_MAX;
+const PEER_TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(60);
+const FAILOVER_TTL: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(60 * 60);
+
+impl ClusterConfig {
+    /// Reads the keys of `[cluster]`, and checks them.
+    pub fn read(section: &mut Section<'_>) -> Self {
+        let default = Self::default();
+        let allowed = default.allowed_peers.entries().to_vec();
+        let mut config = Self {
+            discovery: section.choice("discovery", default.discovery, &["static"]),
+            peers: section.parsed_list("peers", default.peers, "an address; write for example \"localhost:10001\""),
+            allowed_peers: AllowedPeers::new(section.parsed_list(
+                "allowed_peers",
+                allowed,
+                "an address, a network or a host name outside link-local; write for example \"10.0.0.0/8\"",
+            )),
+            virtual_nodes: section.integer("virtual_nodes", default.virtual_nodes, VIRTUAL_NODES),
+            peer_timeout: section.duration("peer_timeout", default.peer_timeout),
+            failover_ttl: section.duration("failover_ttl", default.failover_ttl),
+        };
+        if !section.is_sound("allowed_peers") {
+            // The list lacks what could not be read, and its fault is enough.
+            config.peers.clear();
+        }
+        section.check(config.validate());
+        config
+    }
+
+    /// Whether a node learns the weights of the others, so that its own may differ from 1.
+    pub const fn tells_weights(&self) -> bool {
+        match self.discovery {
+            DiscoveryKind::Static => false,
+        }
+    }
+
+    /// Whether every value lies within its bounds, and every peer is allowed and there once.
+    ///
+    /// # Errors
+    /// Every value that is wrong, under its key in the section.
+    pub fn validate(&self) -> Result<(), Faults> {
+        let mut checks = Checks::new();
+        let mut seen = BTreeSet::new();
+        for peer in &self.peers {
+            if !seen.insert(peer) {
+                checks.fault("peers", format!("\"{peer}\" is there twice; write it once"));
+            } else if peer.host().parse().is_ok_and(AllowedPeers::is_never_peer) {
+                checks.fault("peers", format!("\"{peer}\" is link-local, and link-local addresses are never peers"));
+            } else if !self.allowed_peers.allows_host(peer.host()) {
+                let host = peer.host();
+                checks.fault("peers", format!("\"{peer}\" is not in cluster.allowed_peers; add \"{host}\" there"));
+            }
+        }
+        checks.number("virtual_nodes", self.virtual_nodes, &VIRTUAL_NODES);
+        checks.duration("peer_timeout", self.peer_timeout, &PEER_TIMEOUT);
+        checks.duration("failover_ttl", self.failover_ttl, &FAILOVER_TTL);
+        checks.finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_is_valid() {
+        assert_eq!(ClusterConfig::default().validate(), Ok(()));
+    }
+
+    #[test]
+    fn every_peer_must_be_allowed() {
+        let address = |text: &str| Address::new(text).expect(text);
+        let config = ClusterConfig {
+            peers: ["localhost:1", "10.0.0.1:1", "localhost:1", "[fe80::1]:1"].map(address).to_vec(),
+            ..ClusterConfig::default()
+        };
+        let faults = config.validate().expect_err("three are wrong").to_string();
+        assert_eq!(
+            faults,
+            "peers: \"10.0.0.1:1\" is not in cluster.allowed_peers; add \"10.0.0.1\" there\n\
+             peers: \"localhost:1\" is there twice; write it once\n\
+             peers: \"[fe80::1]:1\" is link-local, and link-local addresses are never peers"
+        );
+    }
+}

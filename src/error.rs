@@ -1,0 +1,143 @@
+//! The codes by which every answer names its failure, over any protocol.
+//!
+//! One place maps a cause to an HTTP status (and, once gRPC is spoken, to a gRPC code). The codes are
+//! part of the interface: clients match on them, so that a code is never renamed.
+
+use http::StatusCode;
+
+/// Why a request was not answered with a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ErrorCode {
+    /// The request is malformed; the detail says what would be right.
+    BadRequest,
+    /// The group has no such key: the origin said so, now or within the negative ttl.
+    KeyNotFound,
+    /// No group of that name is configured.
+    GroupNotFound,
+    /// No route of that path exists.
+    RouteNotFound,
+    /// The path exists, but not with this method.
+    MethodNotAllowed,
+    /// The request's body or key, or the value, is larger than a limit.
+    TooLarge,
+    /// The node is at a limit on requests, flights or waiters.
+    Overloaded,
+    /// The origin can't be reached, refused, or its query failed.
+    OriginUnavailable,
+    /// The group's budget of concurrent queries is used up.
+    OriginBusy,
+    /// The owner and its successor can't be reached, and the database may not be asked instead.
+    PeerUnavailable,
+    /// The deadline of the request passed.
+    DeadlineExceeded,
+    /// The node is stopping.
+    ShuttingDown,
+}
+
+impl ErrorCode {
+    /// Every code, for documentation and for reading a code back from the wire.
+    pub const ALL: [Self; 12] = [
+        Self::BadRequest,
+        Self::KeyNotFound,
+        Self::GroupNotFound,
+        Self::RouteNotFound,
+        Self::MethodNotAllowed,
+        Self::TooLarge,
+        Self::Overloaded,
+        Self::OriginUnavailable,
+        Self::OriginBusy,
+        Self::PeerUnavailable,
+        Self::DeadlineExceeded,
+        Self::ShuttingDown,
+    ];
+
+    /// The stable name on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::BadRequest => "bad_request",
+            Self::KeyNotFound => "key_not_found",
+            Self::GroupNotFound => "group_not_found",
+            Self::RouteNotFound => "route_not_found",
+            Self::MethodNotAllowed => "method_not_allowed",
+            Self::TooLarge => "too_large",
+            Self::Overloaded => "overloaded",
+            Self::OriginUnavailable => "origin_unavailable",
+            Self::OriginBusy => "origin_busy",
+            Self::PeerUnavailable => "peer_unavailable",
+            Self::DeadlineExceeded => "deadline_exceeded",
+            Self::ShuttingDown => "shutting_down",
+        }
+    }
+
+    /// Reads a code back from the wire; `None` for a name that this version does not know.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|code| code.as_str() == name)
+    }
+
+    /// A short sentence for people, the same for every occurrence.
+    pub const fn title(self) -> &'static str {
+        match self {
+            Self::BadRequest => "The request is malformed",
+            Self::KeyNotFound => "The group has no such key",
+            Self::GroupNotFound => "There is no group of that name",
+            Self::RouteNotFound => "There is nothing at this path",
+            Self::MethodNotAllowed => "The method is not allowed here",
+            Self::TooLarge => "Something is larger than a limit",
+            Self::Overloaded => "The node is at a limit",
+            Self::OriginUnavailable => "The database can't answer",
+            Self::OriginBusy => "The budget of concurrent queries is used up",
+            Self::PeerUnavailable => "The owner of the key can't be reached",
+            Self::DeadlineExceeded => "The deadline passed",
+            Self::ShuttingDown => "The node is stopping",
+        }
+    }
+
+    /// The HTTP status that carries this code.
+    pub const fn http_status(self) -> StatusCode {
+        match self {
+            Self::BadRequest => StatusCode::BAD_REQUEST,
+            Self::KeyNotFound | Self::GroupNotFound | Self::RouteNotFound => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Overloaded
+            | Self::OriginUnavailable
+            | Self::OriginBusy
+            | Self::PeerUnavailable
+            | Self::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
+            Self::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
+        }
+    }
+
+    /// Whether the same request may succeed later, or at another node, without a change.
+    pub const fn is_retryable(self) -> bool {
+        matches!(
+            self,
+            Self::Overloaded
+                | Self::OriginUnavailable
+                | Self::OriginBusy
+                | Self::PeerUnavailable
+                | Self::DeadlineExceeded
+                | Self::ShuttingDown
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_back() {
+        for code in ErrorCode::ALL {
+            assert_eq!(ErrorCode::from_name(code.as_str()), Some(code));
+        }
+        assert_eq!(ErrorCode::from_name("no_such_code"), None);
+    }
+
+    #[test]
+    fn only_server_errors_are_retryable() {
+        for code in ErrorCode::ALL {
+            assert_eq!(code.is_retryable(), code.http_status().is_server_error(), "{}", code.as_str());
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! `/api/v1/cluster`: who is in the cluster, and who owns a key and why.
+
+use std::sync::Arc;
+
+use axum::{
+    Json, Router,
+    extract::{RawQuery, State},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use serde::Serialize;
+
+use super::{GatewayParts, target};
+use crate::{
+    cluster::{ViewCell, place},
+    codec::base64url_encode,
+    group::Groups,
+};
+
+#[derive(Clone)]
+struct Parts {
+    groups: Arc<Groups>,
+    views: Arc<ViewCell>,
+}
+
+pub(super) fn routes(parts: GatewayParts) -> Router {
+    Router::new()
+        .route("/api/v1/cluster", get(cluster))
+        .route("/api/v1/cluster/owner", get(owner))
+        .with_state(Parts { groups: parts.groups, views: parts.views })
+}
+
+#[derive(Serialize)]
+struct ClusterReport {
+    /// The node that answers.
+    node: String,
+    /// Equal at nodes with equal views.
+    epoch: String,
+    virtual_nodes: u32,
+    nodes: Vec<NodeReport>,
+}
+
+#[derive(Serialize)]
+struct NodeReport {
+    address: String,
+    me: bool,
+    weight: u32,
+    /// The part of all keys that the node owns, 0 to 1.
+    share: f64,
+}
+
+async fn cluster(State(parts): State<Parts>) -> Json<ClusterReport> {
+    let view = parts.views.load_full();
+    let nodes = view
+        .nodes()
+        .iter()
+        .zip(view.shares())
+        .map(|(node, share)| NodeReport {
+            address: node.address.to_string(),
+            me: node.address == view.me().address,
+            weight: node.weight,
+            share,
+        })
+        .collect();
+    Json(ClusterReport {
+        node: view.me().address.to_string(),
+        epoch: view.epoch().to_string(),
+        virtual_nodes: view.ring().virtual_nodes(),
+        nodes,
+    })
+}
+
+#[derive(Serialize)]
+struct OwnerReport {
+    group: String,
+    /// The key as text, if it is text.
+    key: Option<String>,
+    key_b64: String,
+    /// The key's place on the ring, 16 hex digits.
+    place: String,
+    /// The virtual node that covers the place: the first at or after it.
+    point: PointReport,
+    owner: String,
+    /// Who answers if the owner doesn't.
+    successor: Option<String>,
+    /// Whether the node that answers is the owner.
+    mine: bool,
+    epoch: String,
+}
+
+#[derive(Serialize)]
+struct PointReport {
+    /// Which of the owner's virtual nodes it is.
+    index: u32,
+    position: String,
+}
+
+async fn owner(State(parts): State<Parts>, RawQuery(query): RawQuery) -> Response {
+    let query = query.unwrap_or_default();
+    let target = match target::key_in_query(&query, &parts.groups) {
+        Ok(target) => target,
+        Err(error) => return error.into_problem().into_response().map(axum::body::Body::from),
+    };
+    let view = parts.views.load_full();
+    let place = place(target.group.name().as_str(), &target.key);
+    let point = view.ring().point(place);
+    Json(OwnerReport {
+        group: target.group.name().to_string(),
+        key: std::str::from_utf8(&target.key).ok().map(str::to_owned),
+        key_b64: base64url_encode(&target.key),
+        place: place.to_string(),
+        point: PointReport { index: point.index, position: format!("{:016x}", point.position) },
+        owner: view.owner(place).address.to_string(),
+        successor: view.successor(place).map(|node| node.address.to_string()),
+        mine: view.is_mine(place),
+        epoch: view.epoch().to_string(),
+    })
+    .into_response()
+}

@@ -1,0 +1,14 @@
+//! What is said to a method that a key does not answer.
+
+use http::{HeaderValue, Response, header};
+
+use super::{GatewayBody, problem};
+use crate::{error::ErrorCode, problem::Problem};
+
+/// 405, with the methods that there are.
+pub(super) fn method_not_allowed() -> Response<GatewayBody> {
+    let mut response =
+        problem(Problem::new(ErrorCode::MethodNotAllowed, "a key answers GET and HEAD; the group is not writable"));
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+    response
+}

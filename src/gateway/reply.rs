@@ -1,0 +1,162 @@
+//! Turns a group's answer into an HTTP response.
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use http_body_util::Full;
+use std::fmt::Write as _;
+
+use super::GatewayBody;
+use crate::{
+    cluster::Node,
+    error::ErrorCode,
+    group::{Answer, GetError, Group, LoadError, Outcome},
+    problem::Problem,
+    telemetry::field,
+};
+
+static CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+
+/// What every answer of this node begins with.
+#[derive(Debug)]
+pub(super) struct NodeReply {
+    /// This node's name as an item of a structured field (RFC 8941).
+    name: String,
+}
+
+impl NodeReply {
+    pub(super) fn new(me: &Node) -> Self {
+        Self { name: structured(me.address.as_str()) }
+    }
+
+    /// The response to a read of a key.
+    pub(super) fn answer(
+        &self,
+        group: &Group,
+        answer: Answer,
+        request: &HeaderMap,
+    ) -> Response<GatewayBody> {
+        let now = group.now();
+        let status = self.cache_status(&answer, answer.remaining(now).as_secs());
+        let Some(value) = &answer.value else {
+            let absent = Problem::new(ErrorCode::KeyNotFound, "the database has no row with this key");
+            let mut response = super::problem(absent);
+            response.headers_mut().insert(CACHE_STATUS.clone(), status);
+            return response;
+        };
+        let etag = etag(value.tag());
+        let fresh = request.get_all(header::IF_NONE_MATCH).iter().any(|seen| names(seen.as_bytes(), &etag));
+        let mut response = Response::new(http_body_util::Either::Left(Full::new(if fresh {
+            Bytes::new()
+        } else {
+            value.bytes().clone()
+        })));
+        let headers = response.headers_mut();
+        headers.reserve(6);
+        if fresh {
+            *response.status_mut() = StatusCode::NOT_MODIFIED;
+        }
+        let headers = response.headers_mut();
+        if !fresh {
+            let kind = HeaderValue::from_static(value.kind().media_type());
+            let media_type = match &group.config().content_type {
+                None => kind,
+                // The configuration was checked when it was read.
+                Some(own) => HeaderValue::from_str(own).unwrap_or(kind),
+            };
+            headers.insert(header::CONTENT_TYPE, media_type);
+        }
+        headers.insert(header::ETAG, etag);
+        // Whoever keeps a copy asks before it uses it again: an invalidation does not reach it otherwise.
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        headers.insert(header::AGE, answer.age(now).as_secs().into());
+        headers.insert(CACHE_STATUS.clone(), status);
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        response
+    }
+
+    /// RFC 9211: one member for each hop, the owner first.
+    fn cache_status(&self, answer: &Answer, ttl: u64) -> HeaderValue {
+        let mut text = BytesMut::with_capacity(96);
+        // Writing to a growing buffer does not fail.
+        let _ = match (&answer.hop, answer.outcome) {
+            (Some(hop), _) => {
+                let peer = structured(hop.peer.as_str());
+                let did = if hop.outcome.is_cached() { "hit" } else { "fwd=miss" };
+                write!(text, "{peer}; {did}; ttl={ttl}, {}; fwd=miss", self.name)
+            }
+            (None, Outcome::Hit | Outcome::Negative) => write!(text, "{}; hit; ttl={ttl}", self.name),
+            (None, Outcome::Load | Outcome::Peer) => write!(text, "{}; fwd=miss; ttl={ttl}", self.name),
+        };
+        if answer.collapsed {
+            text.extend_from_slice(b"; collapsed");
+        }
+        HeaderValue::from_maybe_shared(text.freeze()).unwrap_or(HeaderValue::from_static("ggcache"))
+    }
+}
+
+/// The problem that tells a client why there is no answer; the cause goes to the log.
+pub(super) fn problem(group: &Group, error: &GetError) -> Problem {
+    let detail = match error {
+        GetError::Load(LoadError::Unavailable(_) | LoadError::Broken(_)) => {
+            "the database could not answer; its error is in this node's log".to_owned()
+        }
+        error => error.to_string(),
+    };
+    let problem = Problem::new(error.code(), detail);
+    tracing::warn!(
+        { field::GROUP } = %group.name(),
+        request.id = %problem.request_id(),
+        code = error.code().as_str(),
+        error = error as &dyn std::error::Error,
+        "a read failed"
+    );
+    problem
+}
+
+/// A strong entity tag of 16 hex digits.
+fn etag(tag: u64) -> HeaderValue {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    let mut text = [b'"'; 18];
+    for (at, digit) in text[1..17].iter_mut().enumerate() {
+        *digit = HEX[(tag >> (60 - 4 * at)) as usize & 15];
+    }
+    HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("\"\""))
+}
+
+/// Whether an `If-None-Match` names `etag`, by the weak comparison that RFC 9110 (13.1.2) asks for.
+fn names(seen: &[u8], etag: &HeaderValue) -> bool {
+    seen.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).any(|tag| {
+        tag == b"*" || tag.strip_prefix(b"W/").unwrap_or(tag) == etag.as_bytes()
+    })
+}
+
+/// `name` as a token if it is one, else as a string (RFC 8941). An address holds neither `"` nor `\`.
+fn structured(name: &str) -> String {
+    let first = name.bytes().next().is_some_and(|byte| byte.is_ascii_alphabetic());
+    let token = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~:/".contains(&byte));
+    if first && token { name.to_owned() } else { format!("\"{name}\"") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_are_matched_weakly_and_in_lists() {
+        let etag = etag(0xab);
+        assert_eq!(etag, "\"00000000000000ab\"");
+        for seen in ["\"00000000000000ab\"", "W/\"00000000000000ab\"", "\"x\", \"00000000000000ab\"", "*"] {
+            assert!(names(seen.as_bytes(), &etag), "{seen}");
+        }
+        for seen in ["", "\"00000000000000ac\"", "00000000000000ab"] {
+            assert!(!names(seen.as_bytes(), &etag), "{seen}");
+        }
+    }
+
+    #[test]
+    fn names_of_nodes_are_structured() {
+        assert_eq!(structured("localhost:10001"), "localhost:10001");
+        assert_eq!(structured("127.0.0.1:10001"), "\"127.0.0.1:10001\"");
+        assert_eq!(structured("[::1]:10001"), "\"[::1]:10001\"");
+    }
+}

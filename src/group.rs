@@ -1,0 +1,499 @@
+//! A group: one table's values, read through a cache that is spread over the cluster.
+//!
+//! This file is the algorithm. A read goes through these steps and no others:
+//!
+//! 1. [`Group::cached`]: the main cache, without a lock that waits or an allocation. Most reads end here.
+//! 2. [`Group::get`]: on a miss the view names the key's owner. If that is this node, the request takes a seat in
+//!    an *owner-side* flight; if it is another, in a *client-side* flight.
+//! 3. An owner-side flight ([`Group::load`]) reads the origin, once for all who ask, and keeps the result as
+//!    [`Freshness`] says and if the [`fence`] allows.
+//! 4. A client-side flight ([`Group::ask`]) asks the owner; if that is down, the next node on the ring; and only if
+//!    that is down too, the origin, as in 3.
+//!
+//! [`Group::get_as_owner`] is the read that another node sends: steps 1 and 3, never 4, so that a request takes
+//! one hop at most. The two kinds of flight live in two maps, so that two nodes that each take the other for the
+//! owner can't wait for each other.
+//!
+//! The group knows its neighbours by their traits only: [`Loader`] below, [`PeerTransport`] beside, a
+//! [`ViewCell`] for who is in the cluster. It never knows HTTP or SQL.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+mod answer;
+mod config;
+mod fence;
+mod flight;
+mod freshness;
+mod key;
+mod loader;
+mod metrics;
+mod peer;
+mod preload;
+mod registry;
+mod store;
+mod value;
+
+pub use answer::{Answer, GetError, Hop, Outcome, UnknownOutcome};
+pub use config::GroupConfig;
+pub use freshness::{Freshness, Role};
+pub use key::{
+    GROUP_NAME_BYTES_MAX, GroupName, GroupNameError, KEY_BYTES_MAX, Key, KeyError, check_key,
+};
+pub use loader::{BoxFuture, KeyScan, LoadError, Loader};
+pub use metrics::GroupMetrics;
+pub use peer::{NoPeers, PeerAnswer, PeerError, PeerRequest, PeerTransport};
+pub use registry::{Groups, GroupsError};
+pub use store::Resident;
+pub use value::{ContentKind, Value};
+
+use fence::SlotState;
+use flight::{Aborted, FlightLimits, Flights, Full, Seat, Turn};
+use store::{Store, negative_capacity};
+
+use crate::{
+    cache::CacheStats,
+    cluster::{Address, Node, View, ViewCell, place},
+    task::Tasks,
+    telemetry::{NodeMetrics, field},
+    time::{BootClock, Clock},
+};
+
+/// Which of the two maps a flight is in, and so what it does.
+#[derive(Clone, Copy, Debug)]
+enum Side {
+    /// It asks another node.
+    Client,
+    /// It reads the origin.
+    Owner,
+}
+
+/// What a group's flights end with.
+type Landing = Result<Answer, GetError>;
+
+/// One table's values at one node. Cheap to share behind an [`Arc`].
+pub struct Group {
+    name: GroupName,
+    config: GroupConfig,
+    settings: GroupSettings,
+    store: Store,
+    freshness: Freshness,
+    loader: Box<dyn Loader>,
+    transport: Arc<dyn PeerTransport>,
+    views: Arc<ViewCell>,
+    clock: Arc<dyn Clock>,
+    tasks: Tasks,
+    metrics: GroupMetrics,
+    node_metrics: NodeMetrics,
+    /// Flights that ask another node. Never waited for by a request from a peer.
+    client_flights: Arc<Flights<Landing>>,
+    /// Flights that read the origin.
+    owner_flights: Arc<Flights<Landing>>,
+}
+
+/// What a group takes from its node, beside its own [`GroupConfig`].
+#[derive(Clone, Copy, Debug)]
+pub struct GroupSettings {
+    /// A digest of where the values come from and how they are rendered. Nodes keep each other's values only if
+    /// they agree on it.
+    pub digest: u64,
+    /// How long a flight may take, whoever waits for it.
+    pub flight_timeout: Duration,
+    /// After how long a silent peer is asked for a sign of life.
+    pub peer_timeout: Duration,
+    /// The longest that a node keeps what it loaded in place of an owner that is down.
+    pub failover_ttl: Duration,
+    /// Flights of each side that may run at once.
+    pub flights_max: usize,
+    /// Requests that may wait on each side.
+    pub waiters_max: usize,
+}
+
+impl Default for GroupSettings {
+    fn default() -> Self {
+        Self {
+            digest: 0,
+            flight_timeout: Duration::from_secs(2),
+            peer_timeout: Duration::from_millis(250),
+            failover_ttl: Duration::from_secs(5),
+            flights_max: 16_384,
+            waiters_max: 65_536,
+        }
+    }
+}
+
+/// What a group stands on. [`GroupParts::alone`] fills in a single node's.
+pub struct GroupParts {
+    /// Reads the origin. The concurrency budget and timeout stand around it already.
+    pub loader: Box<dyn Loader>,
+    /// Speaks to other nodes.
+    pub transport: Arc<dyn PeerTransport>,
+    /// Who is in the cluster.
+    pub views: Arc<ViewCell>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Where flights run.
+    pub tasks: Tasks,
+    /// Where figures go.
+    pub metrics: NodeMetrics,
+}
+
+impl GroupParts {
+    /// The parts of a group that lives in one process, without peers.
+    pub fn alone(loader: impl Loader) -> Self {
+        let me = Node::new(Address::new("localhost:1").expect("a valid address"));
+        Self {
+            loader: Box::new(loader),
+            transport: Arc::new(NoPeers),
+            views: Arc::new(ViewCell::new(View::new(me, [], 1))),
+            clock: Arc::new(BootClock),
+            tasks: Tasks::new(),
+            metrics: NodeMetrics::new(),
+        }
+    }
+}
+
+impl Group {
+    /// A group with an empty cache.
+    pub fn new(name: GroupName, config: GroupConfig, settings: GroupSettings, parts: GroupParts) -> Arc<Self> {
+        let freshness = Freshness {
+            ttl: config.ttl,
+            jitter: config.ttl_jitter,
+            negative_ttl: config.negative_ttl,
+            failover_ttl: settings.failover_ttl,
+        };
+        let limits = FlightLimits { flights: settings.flights_max, waiters: settings.waiters_max };
+        let metrics = GroupMetrics::new(&parts.metrics, &name);
+        Arc::new(Self {
+            store: Store::new(&config, metrics.clone()),
+            name,
+            config,
+            settings,
+            freshness,
+            loader: parts.loader,
+            transport: parts.transport,
+            views: parts.views,
+            clock: parts.clock,
+            tasks: parts.tasks,
+            metrics,
+            node_metrics: parts.metrics,
+            client_flights: Flights::new(limits),
+            owner_flights: Flights::new(limits),
+        })
+    }
+
+    /// Answers a client's read of `key` (1 to [`KEY_BYTES_MAX`] bytes) until `deadline`.
+    ///
+    /// Cancel safe: what was begun for this request goes on for others, and is kept.
+    ///
+    /// # Errors
+    /// See [`GetError`]. An absent key is an [`Answer`] without a value, not an error.
+    pub async fn get(self: &Arc<Self>, key: &[u8], deadline: Instant) -> Result<Answer, GetError> {
+        if let Some(answer) = self.cached(key) {
+            return Ok(answer);
+        }
+        let begun = self.clock.now();
+        let result = self.get_missed(key, deadline).await;
+        self.metrics.request(result.as_ref().ok().map(|answer| answer.outcome), self.since(begun));
+        result
+    }
+
+    /// The answer to a client's read, if this node has it in memory. Counts as a request if so.
+    pub fn cached(&self, key: &[u8]) -> Option<Answer> {
+        let begun = self.clock.now();
+        let hash = self.store.hash(key);
+        let answer = self.store.get(hash, key, begun)?.into_answer();
+        self.story(key, &answer);
+        self.metrics.request(Some(answer.outcome), self.since(begun));
+        Some(answer)
+    }
+
+    /// Answers another node that takes this one for the owner. Never asks a third.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn get_as_owner(self: &Arc<Self>, key: &[u8], deadline: Instant) -> Result<Answer, GetError> {
+        let hash = self.store.hash(key);
+        match self.store.get(hash, key, self.clock.now()) {
+            Some(found) => Ok(found.into_answer()),
+            None => self.fly_as_owner(hash, key, deadline).await,
+        }
+    }
+
+    async fn get_missed(self: &Arc<Self>, key: &[u8], deadline: Instant) -> Result<Answer, GetError> {
+        let hash = self.store.hash(key);
+        let place = place(self.name.as_str(), key);
+        let view = self.views.load();
+        tracing::debug!(
+            { field::GROUP } = %self.name,
+            { field::KEY_HASH } = %place,
+            { field::RING_EPOCH } = %view.epoch(),
+            { field::RING_POINT } = view.ring().point(place).index,
+            owner = %view.owner(place).address,
+            mine = view.is_mine(place),
+            "not in memory; the ring names the owner"
+        );
+        let answer = if view.is_mine(place) {
+            drop(view);
+            self.fly_as_owner(hash, key, deadline).await?
+        } else {
+            drop(view);
+            let (seat, turn) = self.client_flights.join(hash, key, self.store.slot(hash)).map_err(full)?;
+            if let Some(turn) = turn {
+                self.spawn(turn, hash, key, Side::Client);
+            }
+            self.wait(seat, deadline).await?
+        };
+        self.story(key, &answer);
+        Ok(answer)
+    }
+
+    async fn fly_as_owner(self: &Arc<Self>, hash: u64, key: &[u8], deadline: Instant) -> Landing {
+        let (seat, turn) = self.owner_flights.join(hash, key, self.store.slot(hash)).map_err(full)?;
+        if let Some(turn) = turn {
+            self.spawn(turn, hash, key, Side::Owner);
+        }
+        self.wait(seat, deadline).await
+    }
+
+    /// Runs a flight, and those that come to wait for it, in a task of its own.
+    fn spawn(self: &Arc<Self>, turn: Turn<Landing>, hash: u64, key: &[u8], side: Side) {
+        // A turn that is dropped answers its waiters. The key was checked where it came in.
+        let Ok(key) = Key::new(key) else { return };
+        let group = Arc::clone(self);
+        self.tasks.spawn(async move {
+            turn.fly(|| group.store.slot(hash), |slot| group.flight(&key, hash, slot, side)).await;
+        });
+    }
+
+    async fn flight(self: &Arc<Self>, key: &Key, hash: u64, slot: SlotState, side: Side) -> Landing {
+        let timeout = self.settings.flight_timeout;
+        let until = Instant::now() + timeout;
+        let work = async {
+            match side {
+                Side::Owner => self.load(key, hash, slot).await,
+                Side::Client => self.ask(key, hash, until).await,
+            }
+        };
+        tokio::time::timeout_at(until, work).await.unwrap_or(Err(GetError::Deadline(timeout)))
+    }
+
+    async fn wait(&self, seat: Seat<Landing>, deadline: Instant) -> Landing {
+        if seat.collapsed {
+            self.metrics.coalesced();
+        }
+        let patience = deadline.saturating_duration_since(Instant::now());
+        match tokio::time::timeout_at(deadline, seat.wait()).await {
+            Ok(Ok(landing)) => {
+                landing.map(|answer| Answer { collapsed: answer.collapsed || seat.collapsed, ..answer })
+            }
+            Ok(Err(Aborted::Panicked)) => Err(LoadError::Broken("it panicked").into()),
+            Ok(Err(Aborted::Stopped)) => Err(GetError::ShuttingDown),
+            Err(_) => Err(GetError::Deadline(patience)),
+        }
+    }
+
+    /// An owner-side flight: reads the origin and keeps what may be kept.
+    async fn load(&self, key: &Key, hash: u64, slot: SlotState) -> Landing {
+        let start = self.clock.now();
+        let mut loaded = self.loader.load(std::slice::from_ref(key)).await?;
+        let value = match (loaded.pop(), loaded.is_empty()) {
+            (Some(value), true) => value,
+            _ => return Err(LoadError::Broken("it answered another number of keys than it was asked").into()),
+        };
+        let role = self.role(key);
+        let until = self.freshness.until(start, value.is_some(), role, fastrand::f64());
+        let kept = self.store.insert(hash, key.clone(), value.clone(), start, until, self.clock.now(), slot);
+        tracing::debug!(
+            { field::GROUP } = %self.name,
+            found = value.is_some(),
+            role = ?role,
+            kept,
+            "loaded from the origin"
+        );
+        // What the fence refused may have been out of date already: no copy of it may be kept anywhere.
+        let until = if self.store.slot(hash) == slot { until } else { start };
+        Ok(Answer { value, outcome: Outcome::Load, since: start, until, collapsed: false, hop: None })
+    }
+
+    /// In which role this node loads `key`, by the present view.
+    fn role(&self, key: &Key) -> Role {
+        let place = place(self.name.as_str(), key.as_bytes());
+        let view = self.views.load();
+        if view.is_mine(place) {
+            Role::Owner
+        } else if view.successor(place).is_some_and(|node| node.address == view.me().address) {
+            Role::Successor
+        } else {
+            Role::Stranger
+        }
+    }
+
+    /// A client-side flight: asks the owner, then its successor, then the origin.
+    async fn ask(self: &Arc<Self>, key: &Key, hash: u64, deadline: Instant) -> Landing {
+        let place = place(self.name.as_str(), key.as_bytes());
+        let view = self.views.load_full();
+        for node in view.route(place).take(2) {
+            if node.address == view.me().address {
+                break;
+            }
+            match self.ask_peer(&view, node, key, deadline).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => {
+                    tracing::debug!(
+                        { field::GROUP } = %self.name,
+                        { field::PEER } = %node.address,
+                        error = &error as &dyn std::error::Error,
+                        "the peer gave no answer"
+                    );
+                    if let Some(code) = error.final_code() {
+                        return Err(GetError::Peer { peer: node.address.clone(), code });
+                    }
+                }
+            }
+        }
+        // Through the owner's map, where this node may hold a flight of the key for others already.
+        self.fly_as_owner(hash, key.as_bytes(), deadline).await
+    }
+
+    async fn ask_peer(
+        &self,
+        view: &View,
+        node: &Node,
+        key: &Key,
+        deadline: Instant,
+    ) -> Result<Answer, PeerError> {
+        let sent = self.clock.now();
+        let request = PeerRequest {
+            group: self.name.clone(),
+            key: key.clone(),
+            epoch: view.epoch(),
+            budget: deadline.saturating_duration_since(Instant::now()),
+            digest: self.settings.digest,
+        };
+        let result = self.patiently(node, self.transport.get(node, &request)).await;
+        self.node_metrics.peer_request(node.address.as_str(), result.as_ref().err().map_or("ok", PeerError::as_str));
+        let answer = result?;
+        // The callee counted both durations after `sent`: counted from `sent`, the value is at least as old and
+        // expires at least as early as the callee says.
+        let since = sent.saturating_sub(answer.age);
+        let until = sent.saturating_add(answer.remaining);
+        let hop = Some(Arc::new(Hop { peer: node.address.clone(), outcome: answer.outcome }));
+        Ok(Answer { value: answer.value, outcome: Outcome::Peer, since, until, collapsed: false, hop })
+    }
+
+    /// Waits for a peer's answer for as long as the peer shows signs of life: a slow load is waited for, since asking
+    /// elsewhere would send a second query; a dead or paused node is given up after two timeouts.
+    async fn patiently<T>(
+        &self,
+        node: &Node,
+        request: impl Future<Output = Result<T, PeerError>>,
+    ) -> Result<T, PeerError> {
+        let patience = self.settings.peer_timeout;
+        let mut request = std::pin::pin!(request);
+        loop {
+            if let Ok(result) = tokio::time::timeout(patience, &mut request).await {
+                return result;
+            }
+            tokio::select! {
+                biased;
+                result = &mut request => return result,
+                life = self.transport.ping(node, patience) => life?,
+            }
+        }
+    }
+
+    /// Drops `key` at this node, and keeps out what loads of it that are under way bring. Whether there was
+    /// an entry.
+    pub fn invalidate(&self, key: &Key) -> bool {
+        self.metrics.invalidated();
+        self.store.invalidate(self.store.hash(key.as_bytes()), key.as_bytes())
+    }
+
+    /// As [`invalidate`](Self::invalidate), for every key that begins with `prefix`; all keys if it is empty. How
+    /// many entries there were.
+    pub fn invalidate_prefix(&self, prefix: &[u8]) -> usize {
+        self.metrics.invalidated();
+        self.store.invalidate_prefix(prefix)
+    }
+
+    /// Takes up to `steps_max` entries in hand and drops those that have expired; how many were dropped.
+    pub fn reclaim_expired(&self, steps_max: usize) -> usize {
+        self.store.reclaim_expired(self.clock.now(), steps_max)
+    }
+
+    /// The group's name.
+    pub const fn name(&self) -> &GroupName {
+        &self.name
+    }
+
+    /// The group's own configuration.
+    pub const fn config(&self) -> &GroupConfig {
+        &self.config
+    }
+
+    /// The digest of the group's definition.
+    pub const fn digest(&self) -> u64 {
+        self.settings.digest
+    }
+
+    /// The figures of the group's main cache.
+    pub fn stats(&self) -> CacheStats {
+        self.store.stats()
+    }
+
+    /// The largest entry that the main cache takes, in bytes.
+    pub fn entry_bytes_max(&self) -> u64 {
+        self.store.entry_bytes_max()
+    }
+
+    /// Brings the gauges up to date, for somebody who is about to read them.
+    pub fn set_gauges(&self) {
+        self.metrics.gauges(&self.stats(), self.config.capacity, negative_capacity(&self.config));
+    }
+
+    /// Flights that run: those that ask another node, and those that read the origin.
+    pub fn flights(&self) -> (usize, usize) {
+        (self.client_flights.running(), self.owner_flights.running())
+    }
+
+    /// The present moment on the group's clock.
+    pub fn now(&self) -> crate::time::Moment {
+        self.clock.now()
+    }
+
+    fn since(&self, begun: crate::time::Moment) -> Duration {
+        self.clock.now().saturating_since(begun)
+    }
+
+    /// The last line of a read's story.
+    fn story(&self, key: &[u8], answer: &Answer) {
+        if tracing::enabled!(tracing::Level::DEBUG) {
+            tracing::debug!(
+                { field::GROUP } = %self.name,
+                { field::KEY_HASH } = %place(self.name.as_str(), key),
+                { field::OUTCOME } = %answer.outcome,
+                collapsed = answer.collapsed,
+                found = answer.value.is_some(),
+                "answered"
+            );
+        }
+    }
+}
+
+impl std::fmt::Debug for Group {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Group").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+fn full(full: Full) -> GetError {
+    match full {
+        Full::Flights(limit) => GetError::Overloaded { what: "loads", limit },
+        Full::Waiters(limit) => GetError::Overloaded { what: "waiting requests", limit },
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,131 @@
+//! What a group answers, and why it did not.
+
+use std::{fmt, str::FromStr, sync::Arc, time::Duration};
+
+use thiserror::Error;
+
+use super::{LoadError, Value};
+use crate::{cluster::Address, error::ErrorCode, time::Moment};
+
+/// Where an answer came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// This node's main cache.
+    Hit,
+    /// A negative entry of this node: the origin said within the negative ttl that there is no such key.
+    Negative,
+    /// Another node, asked as owner.
+    Peer,
+    /// The origin, asked by this node.
+    Load,
+}
+
+impl Outcome {
+    /// Every outcome.
+    pub const ALL: [Self; 4] = [Self::Hit, Self::Negative, Self::Peer, Self::Load];
+
+    /// The name in metrics, logs and the peer protocol.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Negative => "negative",
+            Self::Peer => "peer",
+            Self::Load => "load",
+        }
+    }
+
+    /// Whether the answer came from memory.
+    pub const fn is_cached(self) -> bool {
+        matches!(self, Self::Hit | Self::Negative)
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A text that names no outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("not an outcome")]
+pub struct UnknownOutcome;
+
+impl FromStr for Outcome {
+    type Err = UnknownOutcome;
+
+    fn from_str(name: &str) -> Result<Self, UnknownOutcome> {
+        Self::ALL.into_iter().find(|outcome| outcome.as_str() == name).ok_or(UnknownOutcome)
+    }
+}
+
+/// The answer to a read: a value, or the fact that there is none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The value; `None` if the origin has no such key.
+    pub value: Option<Value>,
+    /// Where it came from, as seen by this node.
+    pub outcome: Outcome,
+    /// When the load that brought it began: it is no older than that.
+    pub since: Moment,
+    /// Until when it may be served. Not after `since` if it may not be kept at all.
+    pub until: Moment,
+    /// Whether the request waited for a flight that another request had begun.
+    pub collapsed: bool,
+    /// What the node that was asked as owner did, for an answer with [`Outcome::Peer`].
+    pub hop: Option<Arc<Hop>>,
+}
+
+/// The owner's part in an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hop {
+    /// Who was asked.
+    pub peer: Address,
+    /// Where that node had the answer from.
+    pub outcome: Outcome,
+}
+
+impl Answer {
+    /// How old the value may be at `now`.
+    pub const fn age(&self, now: Moment) -> Duration {
+        now.saturating_since(self.since)
+    }
+
+    /// How long it may still be served at `now`.
+    pub const fn remaining(&self, now: Moment) -> Duration {
+        self.until.saturating_since(now)
+    }
+}
+
+/// Why a group gave no answer. Cheap to clone: every waiter of a flight gets one.
+#[derive(Clone, Debug, Error)]
+pub enum GetError {
+    /// The origin was asked by this node and brought nothing.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The owner answered with an error.
+    #[error("{peer} answered {}", .code.as_str())]
+    Peer { peer: Address, code: ErrorCode },
+    /// The request's time was up.
+    #[error("no answer within {0:?}")]
+    Deadline(Duration),
+    /// A limit of the group is reached.
+    #[error("{limit} {what} are under way, and no more are admitted")]
+    Overloaded { what: &'static str, limit: usize },
+    /// The node stopped before there was an answer.
+    #[error("the node is stopping")]
+    ShuttingDown,
+}
+
+impl GetError {
+    /// The code that an answer carries for this error.
+    pub const fn code(&self) -> ErrorCode {
+        match self {
+            Self::Load(error) => error.code(),
+            Self::Peer { code, .. } => *code,
+            Self::Deadline(_) => ErrorCode::DeadlineExceeded,
+            Self::Overloaded { .. } => ErrorCode::Overloaded,
+            Self::ShuttingDown => ErrorCode::ShuttingDown,
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! What flights promise when loads end well, badly or not at all.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::sync::Semaphore;
+
+use super::{Aborted, FlightLimits, Flights, Full};
+use crate::group::fence::{Fence, SlotState};
+
+const KEY: &[u8] = b"key";
+const HASH: u64 = 0x1234_5678;
+
+struct Bench {
+    fence: Arc<Fence>,
+    flights: Arc<Flights<u64>>,
+    started: Arc<AtomicU64>,
+    running: Arc<AtomicUsize>,
+    running_max: Arc<AtomicUsize>,
+    gate: Arc<Semaphore>,
+}
+
+impl Bench {
+    fn new(limits: FlightLimits) -> Self {
+        Self {
+            fence: Arc::default(),
+            flights: Flights::new(limits),
+            started: Arc::default(),
+            running: Arc::default(),
+            running_max: Arc::default(),
+            gate: Arc::new(Semaphore::new(0)),
+        }
+    }
+
+    fn slot(&self) -> SlotState {
+        self.fence.state(HASH)
+    }
+
+    /// Joins, and flies the flight in a task if that is this caller's duty; answers the flight's number.
+    fn get(&self) -> impl Future<Output = Result<u64, Aborted>> + Send + 'static {
+        let (seat, turn) = self.flights.join(HASH, KEY, self.slot()).expect("within the limits");
+        if let Some(turn) = turn {
+            let fence = Arc::clone(&self.fence);
+            let (started, running, running_max, gate) =
+                (self.started.clone(), self.running.clone(), self.running_max.clone(), self.gate.clone());
+            tokio::spawn(turn.fly(move || fence.state(HASH), move |_| {
+                let (started, running, running_max, gate) =
+                    (started.clone(), running.clone(), running_max.clone(), gate.clone());
+                async move {
+                    let number = started.fetch_add(1, Ordering::SeqCst);
+                    running_max.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                    gate.acquire().await.expect("open").forget();
+                    running.fetch_sub(1, Ordering::SeqCst);
+                    number
+                }
+            }));
+        }
+        async move { seat.wait().await }
+    }
+}
+
+fn limits(flights: usize, waiters: usize) -> FlightLimits {
+    FlightLimits { flights, waiters }
+}
+
+#[tokio::test]
+async fn all_who_ask_at_once_share_one_flight() {
+    let bench = Bench::new(limits(10, 1_000));
+    let waits: Vec<_> = (0..1_000).map(|_| bench.get()).collect();
+    bench.gate.add_permits(1);
+    for wait in waits {
+        assert_eq!(wait.await, Ok(0));
+    }
+    assert_eq!(bench.flights.running(), 0);
+    assert_eq!(bench.flights.waiters.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn a_cancelled_leader_harms_nobody() {
+    let bench = Bench::new(limits(10, 10));
+    let leader = bench.get();
+    let waiter = bench.get();
+    drop(leader);
+    bench.gate.add_permits(1);
+    assert_eq!(waiter.await, Ok(0));
+}
+
+#[tokio::test]
+async fn a_panic_reaches_every_waiter_and_the_key_is_free_again() {
+    let flights: Arc<Flights<u64>> = Flights::new(limits(10, 10));
+    let fence = Fence::new();
+    let (first, turn) = flights.join(HASH, KEY, fence.state(HASH)).expect("within the limits");
+    let (second, none) = flights.join(HASH, KEY, fence.state(HASH)).expect("within the limits");
+    assert!(none.is_none());
+    let turn = turn.expect("the first caller leads");
+    let state = fence.state(HASH);
+    tokio::spawn(turn.fly(move || state, |_| async { panic!("on purpose") }));
+    assert_eq!(first.wait().await, Err(Aborted::Panicked));
+    assert_eq!(second.wait().await, Err(Aborted::Panicked));
+    assert_eq!(flights.running(), 0);
+    assert!(flights.join(HASH, KEY, state).expect("within the limits").1.is_some());
+}
+
+#[tokio::test]
+async fn a_dropped_task_answers_its_waiters_and_those_of_the_waiting_flight() {
+    let bench = Bench::new(limits(10, 10));
+    let (seat, turn) = bench.flights.join(HASH, KEY, bench.slot()).expect("within the limits");
+    bench.fence.change(HASH);
+    let waiting = bench.get();
+    drop(turn);
+    assert_eq!(seat.wait().await, Err(Aborted::Stopped));
+    assert_eq!(waiting.await, Err(Aborted::Stopped));
+    assert_eq!(bench.flights.running(), 0);
+}
+
+#[tokio::test]
+async fn after_invalidations_at_most_one_runs_and_one_waits() {
+    let bench = Bench::new(limits(10, 100));
+    let before = bench.get();
+    let mut after = Vec::new();
+    for _ in 0..20 {
+        bench.fence.change(HASH);
+        after.push(bench.get());
+    }
+    bench.gate.add_permits(2);
+    assert_eq!(before.await, Ok(0));
+    for wait in after {
+        assert_eq!(wait.await, Ok(1), "all who came after an invalidation share the second flight");
+    }
+    assert_eq!(bench.started.load(Ordering::SeqCst), 2);
+    assert_eq!(bench.running_max.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_waiting_flight_that_began_can_be_joined_until_the_next_change() {
+    let bench = Bench::new(limits(10, 100));
+    let first = bench.get();
+    bench.fence.change(HASH);
+    let second = bench.get();
+    bench.gate.add_permits(1);
+    assert_eq!(first.await, Ok(0));
+    let third = bench.get();
+    bench.fence.change(HASH);
+    let fourth = bench.get();
+    bench.gate.add_permits(2);
+    assert_eq!(second.await, Ok(1));
+    assert_eq!(third.await, Ok(1));
+    assert_eq!(fourth.await, Ok(2));
+}
+
+#[tokio::test]
+async fn limits_hold_and_are_given_back() {
+    let bench = Bench::new(limits(1, 2));
+    let first = bench.get();
+    assert_eq!(
+        bench.flights.join(HASH + 1, b"other", bench.slot()).err(),
+        Some(Full::Flights(1)),
+        "a second flight"
+    );
+    let second = bench.get();
+    assert_eq!(bench.flights.join(HASH, KEY, bench.slot()).err(), Some(Full::Waiters(2)), "a third waiter");
+    bench.gate.add_permits(1);
+    assert_eq!((first.await, second.await), (Ok(0), Ok(0)));
+    bench.gate.add_permits(1);
+    assert_eq!(bench.get().await, Ok(1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn many_threads_never_see_two_flights_of_a_key() {
+    let bench = Arc::new(Bench::new(limits(100, 100_000)));
+    bench.gate.add_permits(1_000_000);
+    let callers: Vec<_> = (0..8)
+        .map(|caller| {
+            let bench = Arc::clone(&bench);
+            tokio::spawn(async move {
+                for turn in 0..2_000 {
+                    if (turn + caller) % 7 == 0 {
+                        bench.fence.change(HASH);
+                    }
+                    // What was started before this request must not answer it once the slot has changed.
+                    bench.get().await.expect("every flight lands");
+                }
+            })
+        })
+        .collect();
+    for caller in callers {
+        tokio::time::timeout(Duration::from_secs(60), caller).await.expect("no wait hangs").expect("no panic");
+    }
+    assert_eq!(bench.running_max.load(Ordering::SeqCst), 1);
+    assert_eq!(bench.flights.running(), 0);
+}

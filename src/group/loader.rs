@@ -1,0 +1,85 @@
+//! The port through which a group reads its origin.
+
+use std::{error::Error as StdError, future::Future, pin::Pin, sync::Arc};
+
+use thiserror::Error;
+
+use super::{Key, Value};
+use crate::error::ErrorCode;
+
+/// A boxed future, so that loaders and transports can be trait objects.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Reads values from the remote system that a group stands in front of.
+///
+/// The group calls it from a task of its own, at most once at a time for each key, and decides itself
+/// what is kept and for how long. A loader MUST NOT cache.
+///
+/// Cancel safety: the group may drop the future (a timeout, a shutdown). A loader whose work can't be
+/// stopped lets it run to its end elsewhere, and goes on counting it against its own limits.
+pub trait Loader: Send + Sync + 'static {
+    /// Reads `keys` in one round trip where the origin allows it. The answer has one element for each
+    /// key, in the order of `keys`: the value, or `None` if the origin says that there is no such key.
+    ///
+    /// # Errors
+    /// An origin that failed, refused or was not asked. That is never the same as `None`: an absent key
+    /// is remembered, an error is not.
+    fn load<'a>(&'a self, keys: &'a [Key]) -> BoxFuture<'a, Result<Vec<Option<Value>>, LoadError>>;
+}
+
+impl<L: Loader + ?Sized> Loader for Arc<L> {
+    fn load<'a>(&'a self, keys: &'a [Key]) -> BoxFuture<'a, Result<Vec<Option<Value>>, LoadError>> {
+        (**self).load(keys)
+    }
+}
+
+/// Lists the keys of an origin, for a preload. A second port, since not every origin can.
+pub trait KeyScan: Send + Sync + 'static {
+    /// At most `limit` keys that come after `after` in the origin's key order, or the first ones.
+    /// Fewer than `limit` (or none) does not mean the end: an origin may skip rows whose key is no
+    /// [`Key`]; the scan has ended when the answer is empty.
+    ///
+    /// # Errors
+    /// As [`Loader::load`].
+    fn keys_after<'a>(
+        &'a self,
+        after: Option<&'a Key>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<Key>, LoadError>>;
+}
+
+/// Why a load brought no answer. Cheap to clone: every waiter of a flight gets one.
+#[derive(Clone, Debug, Error)]
+pub enum LoadError {
+    /// The origin can't be reached, or its query failed.
+    #[error("the origin could not answer")]
+    Unavailable(#[source] Arc<dyn StdError + Send + Sync>),
+    /// The origin took longer than it may.
+    #[error("the origin did not answer within {0:?}")]
+    Timeout(std::time::Duration),
+    /// All of the group's concurrent queries were in use until the deadline.
+    #[error("all {0} concurrent queries of the group are in use")]
+    Busy(usize),
+    /// A value is larger than the limit.
+    #[error("the value has {bytes} bytes, and at most {limit} are served")]
+    TooLarge { bytes: usize, limit: usize },
+    /// The loader ended without an answer (it panicked, or answered another number of keys).
+    #[error("the loader broke its contract: {0}")]
+    Broken(&'static str),
+}
+
+impl LoadError {
+    /// An origin's failure, with its cause.
+    pub fn unavailable(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self::Unavailable(Arc::from(source.into()))
+    }
+
+    /// The code that an answer carries for this error.
+    pub const fn code(&self) -> ErrorCode {
+        match self {
+            Self::Unavailable(_) | Self::Timeout(_) | Self::Broken(_) => ErrorCode::OriginUnavailable,
+            Self::Busy(_) => ErrorCode::OriginBusy,
+            Self::TooLarge { .. } => ErrorCode::TooLarge,
+        }
+    }
+}

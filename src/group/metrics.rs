@@ -1,0 +1,112 @@
+//! The figures of one group: handles that are made once, so that a hit touches atomics only.
+
+use std::{sync::Arc, time::Duration};
+
+use metrics::{Counter, Gauge, Histogram, Label};
+
+use super::{GroupName, Outcome};
+use crate::{
+    cache::{CacheStats, EvictionCause},
+    telemetry::NodeMetrics,
+};
+
+/// The handles of one group. Clones share them.
+#[derive(Clone)]
+pub struct GroupMetrics(Arc<Handles>);
+
+struct Handles {
+    requests: [Counter; 5],
+    request_seconds: Histogram,
+    loads: [Counter; 3],
+    load_seconds: Histogram,
+    coalesced: Counter,
+    evictions: [Counter; 4],
+    invalidations: Counter,
+    entries: [Gauge; 2],
+    bytes: [Gauge; 2],
+    capacity: [Gauge; 2],
+}
+
+impl GroupMetrics {
+    /// The handles of `group` at a node.
+    pub fn new(node: &NodeMetrics, group: &GroupName) -> Self {
+        let label = || Label::new("group", group.as_str().to_owned());
+        let counter = |name, word, value| node.counter(name, vec![label(), Label::new(word, value)]);
+        let histogram = |name| node.histogram(name, vec![label()]);
+        let outcomes = ["hit", "negative", "peer", "load", "error"];
+        let gauge = |name| {
+            ["main", "negative"].map(|cache| node.gauge(name, vec![label(), Label::new("cache", cache)]))
+        };
+        Self(Arc::new(Handles {
+            requests: outcomes.map(|outcome| counter("ggcache_requests_total", "outcome", outcome)),
+            request_seconds: histogram("ggcache_request_duration_seconds"),
+            loads: ["found", "absent", "error"].map(|result| counter("ggcache_loads_total", "result", result)),
+            load_seconds: histogram("ggcache_load_duration_seconds"),
+            coalesced: node.counter("ggcache_coalesced_total", vec![label()]),
+            evictions: EvictionCause::ALL
+                .map(|cause| counter("ggcache_evictions_total", "cause", cause.as_str())),
+            invalidations: counter("ggcache_invalidations_total", "source", "local"),
+            entries: gauge("ggcache_entries"),
+            bytes: gauge("ggcache_bytes"),
+            capacity: gauge("ggcache_capacity_bytes"),
+        }))
+    }
+
+    /// Counts a client's request; `None` is an error.
+    pub fn request(&self, outcome: Option<Outcome>, duration: Duration) {
+        let index = match outcome {
+            Some(Outcome::Hit) => 0,
+            Some(Outcome::Negative) => 1,
+            Some(Outcome::Peer) => 2,
+            Some(Outcome::Load) => 3,
+            None => 4,
+        };
+        self.0.requests[index].increment(1);
+        self.0.request_seconds.record(duration.as_secs_f64());
+    }
+
+    /// Counts a query; `Some` tells whether it found anything, `None` is an error.
+    pub fn load(&self, found: Option<bool>, duration: Duration) {
+        let index = match found {
+            Some(true) => 0,
+            Some(false) => 1,
+            None => 2,
+        };
+        self.0.loads[index].increment(1);
+        self.0.load_seconds.record(duration.as_secs_f64());
+    }
+
+    /// Counts a request that shared another's flight.
+    pub fn coalesced(&self) {
+        self.0.coalesced.increment(1);
+    }
+
+    /// Counts an entry that left a cache.
+    pub(super) fn evicted(&self, cause: EvictionCause) {
+        self.0.evictions[cause as usize].increment(1);
+    }
+
+    /// Counts an invalidation.
+    pub fn invalidated(&self) {
+        self.0.invalidations.increment(1);
+    }
+}
+
+impl GroupMetrics {
+    /// Sets the gauges, which are read seldom and so set when somebody looks.
+    pub(super) fn gauges(&self, stats: &CacheStats, capacity: u64, negative_capacity: u64) {
+        let set = |gauges: &[Gauge; 2], main: u64, negative: u64| {
+            gauges[0].set(main as f64);
+            gauges[1].set(negative as f64);
+        };
+        set(&self.0.entries, stats.entries - stats.negative_entries, stats.negative_entries);
+        set(&self.0.bytes, stats.bytes - stats.negative_bytes, stats.negative_bytes);
+        set(&self.0.capacity, capacity - negative_capacity, negative_capacity);
+    }
+}
+
+impl std::fmt::Debug for GroupMetrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("GroupMetrics").finish_non_exhaustive()
+    }
+}

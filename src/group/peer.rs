@@ -1,0 +1,127 @@
+//! The port through which a group asks another node.
+
+use std::{sync::Arc, time::Duration};
+
+use thiserror::Error;
+
+use super::{BoxFuture, GroupName, Key, Outcome, Value};
+use crate::{
+    cluster::{Epoch, Node},
+    error::ErrorCode,
+};
+
+/// A read that another node is asked for as the key's owner. It is answered there, never forwarded.
+#[derive(Clone, Debug)]
+pub struct PeerRequest {
+    /// The group's name.
+    pub group: GroupName,
+    /// The key.
+    pub key: Key,
+    /// The epoch of the view by which the caller chose the node.
+    pub epoch: Epoch,
+    /// How long the callee may take.
+    pub budget: Duration,
+    /// The digest of the caller's definition of the group.
+    pub digest: u64,
+}
+
+/// What a node answered as owner.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerAnswer {
+    /// The value; `None` if the origin has no such key.
+    pub value: Option<Value>,
+    /// Where the callee had it from.
+    pub outcome: Outcome,
+    /// How old it may be, counted at the callee when it answered.
+    pub age: Duration,
+    /// How long it may still be served, counted at the callee when it answered.
+    pub remaining: Duration,
+    /// The digest of the callee's definition of the group. The caller may keep the value only if it is
+    /// equal to its own.
+    pub digest: u64,
+}
+
+/// Why a peer gave no answer.
+#[derive(Clone, Debug, Error)]
+pub enum PeerError {
+    /// No connection, or it broke. The node may be down.
+    #[error("the peer can't be reached")]
+    Unreachable(#[source] Arc<dyn std::error::Error + Send + Sync>),
+    /// The peer was silent for too long. The node may be paused.
+    #[error("the peer was silent for {0:?}")]
+    Silent(Duration),
+    /// The peer answered with an error.
+    #[error("the peer answered {}", .0.as_str())]
+    Refused(ErrorCode),
+    /// The peer answered what this version does not understand.
+    #[error("the peer's answer is malformed: {0}")]
+    Malformed(String),
+}
+
+impl PeerError {
+    /// A broken connection, with its cause.
+    pub fn unreachable(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Unreachable(Arc::from(source.into()))
+    }
+
+    /// The label in metrics.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Unreachable(_) => "unreachable",
+            Self::Silent(_) => "silent",
+            Self::Refused(_) => "refused",
+            Self::Malformed(_) => "malformed",
+        }
+    }
+
+    /// The code to answer with, if the peer spoke for the group: nobody else is to be asked then, since
+    /// a database that failed for the owner is not helped by more queries. `None` if another node may
+    /// do better.
+    pub const fn final_code(&self) -> Option<ErrorCode> {
+        match self {
+            Self::Refused(
+                code @ (ErrorCode::OriginUnavailable
+                | ErrorCode::OriginBusy
+                | ErrorCode::DeadlineExceeded
+                | ErrorCode::Overloaded
+                | ErrorCode::TooLarge),
+            ) => Some(*code),
+            _ => None,
+        }
+    }
+}
+
+/// Speaks to other nodes. Implementations pool connections; none of them retries by itself.
+///
+/// Cancel safety: a dropped future abandons the request; the callee may go on with it.
+pub trait PeerTransport: Send + Sync + 'static {
+    /// Asks `node` for a key as its owner.
+    ///
+    /// # Errors
+    /// See [`PeerError`]. The request's budget bounds the wait; silence is an error only after it.
+    fn get<'a>(
+        &'a self,
+        node: &'a Node,
+        request: &'a PeerRequest,
+    ) -> BoxFuture<'a, Result<PeerAnswer, PeerError>>;
+
+    /// Asks `node` for a sign of life, to tell a slow load from a dead or paused node.
+    ///
+    /// # Errors
+    /// [`PeerError::Silent`] after `patience`, or as [`get`](Self::get).
+    fn ping<'a>(&'a self, node: &'a Node, patience: Duration) -> BoxFuture<'a, Result<(), PeerError>>;
+}
+
+/// The transport of a node that has no peers.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoPeers;
+
+impl PeerTransport for NoPeers {
+    fn get<'a>(&'a self, _: &'a Node, _: &'a PeerRequest) -> BoxFuture<'a, Result<PeerAnswer, PeerError>> {
+        Box::pin(async { Err(PeerError::unreachable("this node has no transport")) })
+    }
+
+    fn ping<'a>(&'a self, _: &'a Node, _: Duration) -> BoxFuture<'a, Result<(), PeerError>> {
+        Box::pin(async { Err(PeerError::unreachable("this node has no transport")) })
+    }
+}

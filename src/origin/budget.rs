@@ -1,0 +1,177 @@
+//! A loader that runs at most so many loads at once: the shield of the database.
+//!
+//! A place in the budget belongs to the work and not to whoever waits for it. So each load runs in a task
+//! of its own that owns its place: a caller that goes away, or a [`Timeout`](super::Timeout) around the
+//! budget, frees nothing before the load has truly ended. The tasks are detached, and there are never more
+//! of them than the budget has places.
+//!
+//! This holds as far as the inner loader's future ends no sooner than its work, which is why the timeout
+//! stands outside.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use tokio::sync::Semaphore;
+use tracing::Instrument;
+
+use crate::group::{BoxFuture, Key, KeyScan, LoadError, Loader, Value};
+
+/// Runs at most `limit` calls of `inner` at once. A call beyond that waits its turn, first come first
+/// served, and answers [`LoadError::Busy`] when its turn does not come in time.
+///
+/// Cancel safety: a call dropped while it waits leaves the queue; a call dropped while it runs goes on to
+/// its end, and keeps its place until then. Must be used on a tokio runtime.
+#[derive(Debug)]
+pub struct Budget<L> {
+    inner: Arc<L>,
+    places: Arc<Semaphore>,
+    limit: usize,
+    wait: Duration,
+}
+
+impl<L> Budget<L> {
+    /// Lets `limit` (at least 1) calls of `inner` run at once, and others wait for at most `wait`.
+    pub fn new(inner: L, limit: usize, wait: Duration) -> Self {
+        let limit = limit.clamp(1, Semaphore::MAX_PERMITS);
+        Self { inner: Arc::new(inner), places: Arc::new(Semaphore::new(limit)), limit, wait }
+    }
+
+    /// The calls that run now.
+    pub fn running(&self) -> usize {
+        self.limit.saturating_sub(self.places.available_permits())
+    }
+
+    async fn run<T, W>(&self, work: impl FnOnce(Arc<L>) -> W) -> Result<T, LoadError>
+    where
+        T: Send + 'static,
+        W: Future<Output = Result<T, LoadError>> + Send + 'static,
+    {
+        let turn = tokio::time::timeout(self.wait, Arc::clone(&self.places).acquire_owned()).await;
+        // The semaphore is never closed, so that only time can deny a place.
+        let Ok(Ok(place)) = turn else { return Err(LoadError::Busy(self.limit)) };
+        let work = work(Arc::clone(&self.inner));
+        let task = async move {
+            let _place = place;
+            work.await
+        };
+        match tokio::spawn(task.in_current_span()).await {
+            Ok(answer) => answer,
+            Err(error) if error.is_panic() => Err(LoadError::Broken("the loader panicked")),
+            Err(_) => Err(LoadError::Broken("the runtime is shutting down")),
+        }
+    }
+}
+
+impl<L: Loader> Loader for Budget<L> {
+    fn load<'a>(&'a self, keys: &'a [Key]) -> BoxFuture<'a, Result<Vec<Option<Value>>, LoadError>> {
+        Box::pin(self.run(|inner| {
+            let keys = keys.to_vec();
+            async move { inner.load(&keys).await }
+        }))
+    }
+}
+
+impl<L: KeyScan> KeyScan for Budget<L> {
+    fn keys_after<'a>(
+        &'a self,
+        after: Option<&'a Key>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<Key>, LoadError>> {
+        Box::pin(self.run(move |inner| {
+            let after = after.cloned();
+            async move { inner.keys_after(after.as_ref(), limit).await }
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+    use crate::origin::{MapLoader, Timeout};
+
+    /// Counts what runs at once. Each load ends only when the test lets it.
+    #[derive(Debug)]
+    struct Gated {
+        running: AtomicUsize,
+        most: AtomicUsize,
+        gate: Semaphore,
+    }
+
+    impl Loader for Arc<Gated> {
+        fn load<'a>(&'a self, keys: &'a [Key]) -> BoxFuture<'a, Result<Vec<Option<Value>>, LoadError>> {
+            Box::pin(async move {
+                let running = self.running.fetch_add(1, Ordering::SeqCst) + 1;
+                self.most.fetch_max(running, Ordering::SeqCst);
+                self.gate.acquire().await.expect("never closed").forget();
+                self.running.fetch_sub(1, Ordering::SeqCst);
+                Ok(vec![None; keys.len()])
+            })
+        }
+    }
+
+    fn gated() -> Arc<Gated> {
+        Arc::new(Gated { running: AtomicUsize::new(0), most: AtomicUsize::new(0), gate: Semaphore::new(0) })
+    }
+
+    fn key() -> [Key; 1] {
+        [Key::new("a").expect("a key")]
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_load_given_up_keeps_its_place_until_it_ends() {
+        let origin = gated();
+        let second = Duration::from_secs(1);
+        let loader = Timeout::new(Budget::new(Arc::clone(&origin), 2, second * 3), second);
+        let keys = key();
+        // Each of these is given up after a second, and the first two go on below.
+        for _ in 0..10 {
+            let error = loader.load(&keys).await.expect_err("nothing opens the gate");
+            assert!(matches!(error, LoadError::Timeout(_)), "{error}");
+        }
+        assert_eq!(origin.running.load(Ordering::SeqCst), 2);
+        assert_eq!(origin.most.load(Ordering::SeqCst), 2);
+        origin.gate.add_permits(3);
+        assert_eq!(loader.load(&keys).await.expect("there is a place again"), [None]);
+        assert_eq!(origin.most.load(Ordering::SeqCst), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_too_long_is_told_so() {
+        let origin = gated();
+        let budget = Arc::new(Budget::new(Arc::clone(&origin), 1, Duration::from_millis(100)));
+        let first = tokio::spawn({
+            let budget = Arc::clone(&budget);
+            async move { budget.load(&key()).await }
+        });
+        while budget.running() == 0 {
+            tokio::task::yield_now().await;
+        }
+        let error = budget.load(&key()).await.expect_err("the only place is taken");
+        assert!(matches!(error, LoadError::Busy(1)), "{error}");
+        origin.gate.add_permits(1);
+        assert!(first.await.expect("no panic").is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_panic_below_is_an_error_and_frees_the_place() {
+        struct Panics;
+        impl Loader for Panics {
+            fn load<'a>(&'a self, _: &'a [Key]) -> BoxFuture<'a, Result<Vec<Option<Value>>, LoadError>> {
+                Box::pin(async { panic!("on purpose") })
+            }
+        }
+        let budget = Budget::new(Panics, 1, Duration::from_secs(5));
+        for _ in 0..3 {
+            let error = budget.load(&key()).await.expect_err("it panics");
+            assert!(matches!(error, LoadError::Broken(_)), "{error}");
+        }
+        assert_eq!(budget.running(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_limit_of_none_is_one() {
+        let budget = Budget::new(MapLoader::default(), 0, Duration::ZERO);
+        assert_eq!(budget.load(&key()).await.expect("one place"), [None]);
+    }
+}

@@ -1,0 +1,133 @@
+//! Every error's body: `application/problem+json` (RFC 9457), on every plane.
+
+use std::{
+    borrow::Cow,
+    sync::{
+        LazyLock,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, header};
+use serde::Serialize;
+
+use crate::error::ErrorCode;
+
+/// The media type of a problem.
+pub const MEDIA_TYPE: &str = "application/problem+json";
+
+/// Names the request in answers and logs: 16 hex digits, unique within the cluster for all practical purposes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequestId(u64);
+
+impl RequestId {
+    /// A new id: a counter from a random start, spread by an odd constant, so that it costs one atomic step.
+    pub fn new() -> Self {
+        static NEXT: LazyLock<AtomicU64> = LazyLock::new(|| AtomicU64::new(fastrand::u64(..)));
+        Self(NEXT.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed))
+    }
+}
+
+impl Default for RequestId {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl std::fmt::Display for RequestId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+/// What went wrong with one request.
+#[derive(Clone, Debug)]
+pub struct Problem {
+    code: ErrorCode,
+    detail: Cow<'static, str>,
+    request: RequestId,
+}
+
+#[derive(Serialize)]
+struct Wire<'a> {
+    r#type: String,
+    title: &'a str,
+    status: u16,
+    code: &'a str,
+    detail: &'a str,
+    request_id: String,
+}
+
+impl Problem {
+    /// A problem with a sentence on this occurrence: what is wrong and what would be right. Never SQL, a DSN
+    /// or a value.
+    pub fn new(code: ErrorCode, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { code, detail: detail.into(), request: RequestId::new() }
+    }
+
+    /// The code.
+    pub const fn code(&self) -> ErrorCode {
+        self.code
+    }
+
+    /// The request's id, for the log.
+    pub const fn request_id(&self) -> RequestId {
+        self.request
+    }
+
+    /// The answer that carries this problem.
+    pub fn into_response(self) -> Response<Bytes> {
+        let wire = Wire {
+            r#type: format!("urn:ggcache:error:{}", self.code.as_str()),
+            title: self.code.title(),
+            status: self.code.http_status().as_u16(),
+            code: self.code.as_str(),
+            detail: &self.detail,
+            request_id: self.request.to_string(),
+        };
+        let body = serde_json::to_vec(&wire).unwrap_or_default();
+        let mut response = Response::new(Bytes::from(body));
+        *response.status_mut() = self.code.http_status();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if self.code.http_status() == http::StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_body_says_what_and_why() {
+        let response = Problem::new(ErrorCode::KeyNotFound, "no such key").into_response();
+        assert_eq!(response.status(), 404);
+        assert_eq!(response.headers()[header::CONTENT_TYPE], MEDIA_TYPE);
+        let body: serde_json::Value = serde_json::from_slice(response.body()).expect("json");
+        assert_eq!(body["type"], "urn:ggcache:error:key_not_found");
+        assert_eq!(body["code"], "key_not_found");
+        assert_eq!(body["status"], 404);
+        assert_eq!(body["detail"], "no such key");
+        assert_eq!(body["request_id"].as_str().map(str::len), Some(16));
+    }
+
+    #[test]
+    fn only_a_503_says_when_to_come_back() {
+        for code in ErrorCode::ALL {
+            let response = Problem::new(code, "").into_response();
+            let told = response.headers().contains_key(header::RETRY_AFTER);
+            assert_eq!(told, response.status() == 503, "{}", code.as_str());
+        }
+    }
+
+    #[test]
+    fn ids_differ() {
+        assert_ne!(RequestId::new(), RequestId::new());
+    }
+}

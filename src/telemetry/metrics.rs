@@ -1,0 +1,165 @@
+//! The node's metrics, in Prometheus' text format.
+//!
+//! Each node owns its recorder, so that several nodes can live in one process. Handles are made once and kept; the
+//! hit path touches atomics only. Labels are bounded: groups and peers of the configuration, and fixed words; never
+//! a key.
+
+use std::{collections::HashMap, sync::Arc};
+
+use metrics::{Counter, Gauge, Histogram, Key, Label, Metadata, Recorder, SharedString, Unit};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use parking_lot::Mutex;
+
+static METADATA: Metadata<'static> = Metadata::new("ggcache", metrics::Level::INFO, None);
+
+/// Upper bounds of the buckets, in seconds: a hit takes microseconds, a load milliseconds.
+const SECONDS: [f64; 14] =
+    [0.000_01, 0.000_05, 0.000_25, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
+
+/// Name, unit and help of every metric.
+const DESCRIPTIONS: [(&str, Kind, Option<Unit>, &str); 16] = [
+    ("ggcache_requests_total", Kind::Counter, None, "clients' requests by where the answer came from"),
+    ("ggcache_request_duration_seconds", Kind::Histogram, Some(Unit::Seconds), "time to answer clients' requests"),
+    ("ggcache_loads_total", Kind::Counter, None, "queries sent to the origin by result"),
+    ("ggcache_load_duration_seconds", Kind::Histogram, Some(Unit::Seconds), "time that queries took"),
+    ("ggcache_coalesced_total", Kind::Counter, None, "requests that shared another's flight"),
+    ("ggcache_entries", Kind::Gauge, None, "entries in memory"),
+    ("ggcache_bytes", Kind::Gauge, Some(Unit::Bytes), "memory that the entries take, their overhead included"),
+    ("ggcache_capacity_bytes", Kind::Gauge, Some(Unit::Bytes), "memory that the entries may take"),
+    ("ggcache_evictions_total", Kind::Counter, None, "entries that left the cache by cause"),
+    ("ggcache_peer_requests_total", Kind::Counter, None, "requests sent to other nodes by result"),
+    ("ggcache_peer_served_total", Kind::Counter, None, "requests of other nodes that were answered by result"),
+    ("ggcache_members", Kind::Gauge, None, "nodes in the view, this one included"),
+    ("ggcache_view_changes_total", Kind::Counter, None, "views that replaced another"),
+    ("ggcache_invalidations_total", Kind::Counter, None, "invalidations applied by source"),
+    ("ggcache_connections", Kind::Gauge, None, "open connections by plane"),
+    ("ggcache_build_info", Kind::Gauge, None, "always 1; the version is in the label"),
+];
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
+}
+
+/// The metrics of one node. Clones share the same recorder.
+#[derive(Clone)]
+pub struct NodeMetrics(Arc<Shared>);
+
+struct Shared {
+    recorder: PrometheusRecorder,
+    handle: PrometheusHandle,
+    peers: Mutex<HashMap<String, Vec<(&'static str, Counter)>>>,
+    served: HashMap<&'static str, Counter>,
+    members: Gauge,
+    view_changes: Counter,
+}
+
+impl NodeMetrics {
+    /// A recorder with every metric described.
+    pub fn new() -> Self {
+        let recorder = PrometheusBuilder::new()
+            .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)
+            .expect("there are buckets")
+            .build_recorder();
+        for (name, kind, unit, help) in DESCRIPTIONS {
+            let (name, help) = (name.into(), SharedString::const_str(help));
+            match kind {
+                Kind::Counter => recorder.describe_counter(name, unit, help),
+                Kind::Gauge => recorder.describe_gauge(name, unit, help),
+                Kind::Histogram => recorder.describe_histogram(name, unit, help),
+            }
+        }
+        let gauge = |name, labels| recorder.register_gauge(&Key::from_parts(name, labels), &METADATA);
+        let counter = |name, labels| recorder.register_counter(&Key::from_parts(name, labels), &METADATA);
+        gauge("ggcache_build_info", vec![Label::new("version", env!("CARGO_PKG_VERSION"))]).set(1.0);
+        let shared = Shared {
+            peers: Mutex::default(),
+            served: ["ok", "error"]
+                .into_iter()
+                .map(|result| {
+                    (result, counter("ggcache_peer_served_total", vec![Label::new("result", result)]))
+                })
+                .collect(),
+            members: gauge("ggcache_members", vec![]),
+            view_changes: counter("ggcache_view_changes_total", vec![]),
+            handle: recorder.handle(),
+            recorder,
+        };
+        Self(Arc::new(shared))
+    }
+
+    /// The open connections of a plane.
+    pub fn connections(&self, plane: &'static str) -> Gauge {
+        self.gauge("ggcache_connections", vec![Label::new("plane", plane)])
+    }
+
+    /// Counts a request to `peer`, which must be one of the view's.
+    pub fn peer_request(&self, peer: &str, result: &'static str) {
+        let mut peers = self.0.peers.lock();
+        if !peers.contains_key(peer) {
+            peers.insert(peer.to_owned(), Vec::new());
+        }
+        let Some(counters) = peers.get_mut(peer) else { return };
+        if let Some((_, counter)) = counters.iter().find(|(name, _)| *name == result) {
+            counter.increment(1);
+            return;
+        }
+        let labels = vec![Label::new("peer", peer.to_owned()), Label::new("result", result)];
+        let counter = self.counter("ggcache_peer_requests_total", labels);
+        counter.increment(1);
+        counters.push((result, counter));
+    }
+
+    /// Counts a request of another node that was answered.
+    pub fn peer_served(&self, ok: bool) {
+        self.0.served[if ok { "ok" } else { "error" }].increment(1);
+    }
+
+    /// Notes that a view of `members` nodes is in force.
+    pub fn view(&self, members: usize, changed: bool) {
+        self.0.members.set(members as f64);
+        if changed {
+            self.0.view_changes.increment(1);
+        }
+    }
+
+    /// All metrics in Prometheus' text format.
+    pub fn render(&self) -> String {
+        self.0.handle.render()
+    }
+
+    /// Takes in what histograms have gathered since the last call, which bounds their memory. To be called every
+    /// second or so.
+    pub fn upkeep(&self) {
+        self.0.handle.run_upkeep();
+    }
+
+    /// The counter of that name and labels, made when it is first asked for.
+    pub fn counter(&self, name: &'static str, labels: Vec<Label>) -> Counter {
+        self.0.recorder.register_counter(&Key::from_parts(name, labels), &METADATA)
+    }
+
+    /// The gauge of that name and labels.
+    pub fn gauge(&self, name: &'static str, labels: Vec<Label>) -> Gauge {
+        self.0.recorder.register_gauge(&Key::from_parts(name, labels), &METADATA)
+    }
+
+    /// The histogram of that name and labels.
+    pub fn histogram(&self, name: &'static str, labels: Vec<Label>) -> Histogram {
+        self.0.recorder.register_histogram(&Key::from_parts(name, labels), &METADATA)
+    }
+}
+
+impl Default for NodeMetrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl std::fmt::Debug for NodeMetrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NodeMetrics").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,12 @@
+//! How nodes speak to each other: over HTTP, and in memory for tests and simulations.
+//!
+//! Every transport implements [`PeerTransport`](crate::group::PeerTransport) and passes one conformance suite. The
+//! callee's side of each ends in [`Group::get_as_owner`](crate::group::Group::get_as_owner).
+
+#[cfg(test)]
+mod conformance;
+mod http;
+mod memory;
+
+pub use http::{HttpClientError, HttpTransport, PeerService};
+pub use memory::{Fault, MemoryNetwork, MemoryTransport};

@@ -1,0 +1,34 @@
+//! The peer protocol over HTTP/1.1, on the peer plane.
+//!
+//! `GET /_ggcache/{group}/{key}` asks a node as owner. A value comes as 200 with the value's bytes, an absence as
+//! 404; both carry [`OUTCOME`], [`AGE_MS`], [`REMAINING_MS`] and [`DIGEST`]. Any other status carries [`ERROR`], whose
+//! text is an [`ErrorCode`](crate::error::ErrorCode). `GET /_ggcache.v1/ping` answers 204.
+//!
+//! A key is percent-encoded into one segment. Two keys can't be written so, since URL libraries fold the segments `.`
+//! and `..` away: they are asked for as `/_ggcache/{group}/?key_b64=…`.
+
+mod client;
+mod service;
+
+pub use client::{HttpClientError, HttpTransport};
+pub use service::PeerService;
+
+/// Where a node is asked as owner; group and key follow.
+const OWNER_PATH: &str = "/_ggcache/";
+/// Where a node gives a sign of life.
+const PING_PATH: &str = "/_ggcache.v1/ping";
+
+/// On requests: the epoch of the caller's view, 16 hex digits.
+const EPOCH: &str = "ggcache-epoch";
+/// On requests: how long the callee may take, in milliseconds.
+const BUDGET_MS: &str = "ggcache-budget-ms";
+/// On both: the digest of the group's definition, 16 hex digits.
+const DIGEST: &str = "ggcache-digest";
+/// On answers: where the callee had the answer from.
+const OUTCOME: &str = "ggcache-outcome";
+/// On answers: how long it may still be served, in whole milliseconds, rounded down.
+const REMAINING_MS: &str = "ggcache-remaining-ms";
+/// On answers: how old it may be, in whole milliseconds, rounded up.
+const AGE_MS: &str = "ggcache-age-ms";
+/// On errors: the code.
+const ERROR: &str = "ggcache-error";

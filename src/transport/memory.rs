@@ -1,0 +1,165 @@
+//! Nodes in one process that speak to each other by function calls, with faults on request.
+//!
+//! For tests and simulations: it keeps the semantics of a network (a deadline, a lost answer, a node that is
+//! silent) and obeys tokio's clock, paused or not.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use crate::{
+    cluster::{Address, Node},
+    error::ErrorCode,
+    group::{BoxFuture, Groups, PeerAnswer, PeerError, PeerRequest, PeerTransport},
+};
+
+/// What is wrong on the way from one node to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Connections are refused.
+    Refuse,
+    /// Requests arrive nowhere, and nothing comes back.
+    Silence,
+    /// The request is carried out, and the answer is lost with the connection.
+    LoseAnswer,
+    /// Each way takes this long.
+    Delay(Duration),
+}
+
+/// Who is reachable, and what is wrong between whom.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryNetwork(Arc<Mutex<Wires>>);
+
+#[derive(Debug, Default)]
+struct Wires {
+    nodes: HashMap<Address, Weak<Groups>>,
+    faults: HashMap<(Address, Address), Fault>,
+    requests: u64,
+}
+
+impl MemoryNetwork {
+    /// A network without nodes.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Makes `groups` answer at `address`.
+    pub fn attach(&self, address: &Address, groups: &Arc<Groups>) {
+        self.0.lock().nodes.insert(address.clone(), Arc::downgrade(groups));
+    }
+
+    /// Takes the node at `address` away, as a crash does.
+    pub fn detach(&self, address: &Address) {
+        self.0.lock().nodes.remove(address);
+    }
+
+    /// Sets or mends what is wrong on the way from `from` to `to`.
+    pub fn fault(&self, from: &Address, to: &Address, fault: Option<Fault>) {
+        let wire = (from.clone(), to.clone());
+        let mut wires = self.0.lock();
+        match fault {
+            Some(fault) => wires.faults.insert(wire, fault),
+            None => wires.faults.remove(&wire),
+        };
+    }
+
+    /// Requests that were sent so far, those included that did not arrive.
+    pub fn requests(&self) -> u64 {
+        self.0.lock().requests
+    }
+
+    /// The transport of the node at `address`.
+    pub fn transport(&self, address: &Address) -> MemoryTransport {
+        MemoryTransport { network: self.clone(), from: address.clone() }
+    }
+
+    fn wire(&self, from: &Address, to: &Address) -> (Option<Arc<Groups>>, Option<Fault>) {
+        let mut wires = self.0.lock();
+        wires.requests += 1;
+        let fault = wires.faults.get(&(from.clone(), to.clone())).copied();
+        (wires.nodes.get(to).and_then(Weak::upgrade), fault)
+    }
+}
+
+/// One node's end of a [`MemoryNetwork`].
+#[derive(Clone, Debug)]
+pub struct MemoryTransport {
+    network: MemoryNetwork,
+    from: Address,
+}
+
+impl MemoryTransport {
+    /// The way there: the callee, and the delay of the way back.
+    async fn travel(&self, to: &Node) -> Result<(Arc<Groups>, Option<Fault>), PeerError> {
+        let (groups, fault) = self.network.wire(&self.from, &to.address);
+        match fault {
+            Some(Fault::Refuse) => return Err(PeerError::unreachable("refused")),
+            Some(Fault::Silence) => std::future::pending::<()>().await,
+            Some(Fault::Delay(delay)) => tokio::time::sleep(delay).await,
+            Some(Fault::LoseAnswer) | None => {}
+        }
+        let groups = groups.ok_or_else(|| PeerError::unreachable("nobody listens there"))?;
+        Ok((groups, fault))
+    }
+
+    async fn back(&self, fault: Option<Fault>) -> Result<(), PeerError> {
+        match fault {
+            Some(Fault::LoseAnswer) => return Err(PeerError::unreachable("the connection broke")),
+            Some(Fault::Delay(delay)) => tokio::time::sleep(delay).await,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    async fn ask(&self, node: &Node, request: &PeerRequest) -> Result<PeerAnswer, PeerError> {
+        let deadline = Instant::now() + request.budget;
+        let (groups, fault) = self.travel(node).await?;
+        let group = groups
+            .get(request.group.as_str())
+            .cloned()
+            .ok_or(PeerError::Refused(ErrorCode::GroupNotFound))?;
+        let key = request.key.clone();
+        // The callee goes on when the caller hangs up.
+        let task = tokio::spawn(async move { (group.get_as_owner(key.as_bytes(), deadline).await, group) });
+        let (result, group) = task.await.map_err(PeerError::unreachable)?;
+        self.back(fault).await?;
+        let answer = result.map_err(|error| PeerError::Refused(error.code()))?;
+        let now = group.now();
+        Ok(PeerAnswer {
+            outcome: answer.outcome,
+            age: answer.age(now),
+            remaining: answer.remaining(now),
+            digest: group.digest(),
+            value: answer.value,
+        })
+    }
+}
+
+impl PeerTransport for MemoryTransport {
+    fn get<'a>(
+        &'a self,
+        node: &'a Node,
+        request: &'a PeerRequest,
+    ) -> BoxFuture<'a, Result<PeerAnswer, PeerError>> {
+        Box::pin(async move {
+            tokio::time::timeout(request.budget, self.ask(node, request))
+                .await
+                .unwrap_or(Err(PeerError::Silent(request.budget)))
+        })
+    }
+
+    fn ping<'a>(&'a self, node: &'a Node, patience: Duration) -> BoxFuture<'a, Result<(), PeerError>> {
+        Box::pin(async move {
+            let there_and_back = async {
+                let (_, fault) = self.travel(node).await?;
+                self.back(fault).await
+            };
+            tokio::time::timeout(patience, there_and_back).await.unwrap_or(Err(PeerError::Silent(patience)))
+        })
+    }
+}
