@@ -6,9 +6,12 @@
 //! cargo bench --bench engine -- memory
 //! ```
 //!
-//! `replay` reads traces in the GCT1 format (zstd; little endian inside): `"GCT1"`, u32 flags, u64 n, u64 unique, u32 ids[n],
-//! and more that is not read here. With `--reference`, a table of known miss ratios (trace, mode, fraction,
-//! capacity, policy, object miss ratio, …), it replays the cells of that table and fails if any differs in six digits.
+//! `replay` reads traces in the GCT1 format (zstd; little endian inside): `"GCT1"`, u32 flags, u64 n, u64
+//! unique, u32 ids[n], and more that is not read here. With `--reference`, a table of known miss ratios
+//! (trace, mode, fraction, capacity, policy, object miss ratio, …), it replays the cells of that table and
+//! fails if any differs in six digits.
+
+#![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
 
 use std::{
     borrow::Borrow,
@@ -49,7 +52,12 @@ enum Command {
         trace: PathBuf,
     },
     /// Resident memory of a full cache of 64 MiB after ten million distinct keys.
-    Memory,
+    Memory {
+        /// Only this policy, in a process of its own: what one policy freed and the allocator kept is not
+        /// the next one's.
+        #[arg(long)]
+        policy: Option<PolicyKind>,
+    },
 }
 
 #[derive(Args)]
@@ -72,7 +80,7 @@ fn main() -> Result<()> {
     match Cli::parse().command {
         Some(Command::Replay(args)) => replay(&args),
         Some(Command::Speed { trace }) => speed(&Trace::read(&trace)?),
-        Some(Command::Memory) => memory(),
+        Some(Command::Memory { policy }) => memory(policy),
         None => Ok(Cli::command().print_help()?),
     }
 }
@@ -98,26 +106,15 @@ impl Trace {
     fn read(path: &Path) -> Result<Self> {
         let load = || -> Result<Self> {
             let bytes = zstd::decode_all(fs::File::open(path)?)?;
-            let (magic, rest) = bytes
-                .split_first_chunk::<4>()
-                .context("the file is empty")?;
+            let (magic, rest) = bytes.split_first_chunk::<4>().context("the file is empty")?;
             ensure!(magic == b"GCT1", "the file does not begin with GCT1");
-            let (_flags, rest) = rest
-                .split_first_chunk::<4>()
-                .context("the header is cut off")?;
-            let (requests, rest) = rest
-                .split_first_chunk::<8>()
-                .context("the header is cut off")?;
-            let (unique, rest) = rest
-                .split_first_chunk::<8>()
-                .context("the header is cut off")?;
+            let (_flags, rest) = rest.split_first_chunk::<4>().context("the header is cut off")?;
+            let (requests, rest) = rest.split_first_chunk::<8>().context("the header is cut off")?;
+            let (unique, rest) = rest.split_first_chunk::<8>().context("the header is cut off")?;
             let requests = usize::try_from(u64::from_le_bytes(*requests))?;
             let (ids, _) = rest.as_chunks::<4>();
             let ids = ids.get(..requests).context("the requests are cut off")?;
-            let name = path
-                .file_name()
-                .and_then(|name| name.to_str())
-                .unwrap_or_default();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
             Ok(Self {
                 name: name.trim_end_matches(".gct.zst").to_owned(),
                 unique: u64::from_le_bytes(*unique),
@@ -137,11 +134,7 @@ struct Cell {
 }
 
 fn replay(args: &ReplayArgs) -> Result<()> {
-    let reference = args
-        .reference
-        .as_deref()
-        .map(fs::read_to_string)
-        .transpose()?;
+    let reference = args.reference.as_deref().map(fs::read_to_string).transpose()?;
     let (mut compared, mut different) = (0, 0);
     println!("trace\tfraction\tcapacity\tpolicy\tobject_miss_ratio\texpected");
     for path in &args.traces {
@@ -151,19 +144,10 @@ fn replay(args: &ReplayArgs) -> Result<()> {
             None => cells_of(&trace, &args.fraction),
         };
         cells.retain(|cell| args.policy.is_none_or(|policy| cell.policy == policy));
-        for Cell {
-            fraction,
-            capacity,
-            policy,
-            expected,
-        } in cells
-        {
+        for Cell { fraction, capacity, policy, expected } in cells {
             let ratio = format!("{:.6}", miss_ratio(&trace, capacity, policy));
             let verdict = expected.as_deref().unwrap_or("-");
-            println!(
-                "{}\t{fraction}\t{capacity}\t{policy}\t{ratio}\t{verdict}",
-                trace.name
-            );
+            println!("{}\t{fraction}\t{capacity}\t{policy}\t{ratio}\t{verdict}", trace.name);
             if let Some(expected) = expected {
                 compared += 1;
                 different += u32::from(expected != ratio);
@@ -171,10 +155,7 @@ fn replay(args: &ReplayArgs) -> Result<()> {
         }
     }
     if reference.is_some() {
-        ensure!(
-            compared > 0,
-            "the reference has no cell of these traces and policies"
-        );
+        ensure!(compared > 0, "the reference has no cell of these traces and policies");
         println!("{compared} cells compared, {different} different");
     }
     if different > 0 {
@@ -186,17 +167,9 @@ fn replay(args: &ReplayArgs) -> Result<()> {
 fn cells_of(trace: &Trace, fractions: &[f64]) -> Vec<Cell> {
     let cell = |fraction: f64, policy| {
         let capacity = (trace.unique as f64 * fraction) as u64;
-        Cell {
-            fraction: fraction.to_string(),
-            capacity,
-            policy,
-            expected: None,
-        }
+        Cell { fraction: fraction.to_string(), capacity, policy, expected: None }
     };
-    fractions
-        .iter()
-        .flat_map(|&fraction| PolicyKind::ALL.map(|policy| cell(fraction, policy)))
-        .collect()
+    fractions.iter().flat_map(|&fraction| PolicyKind::ALL.map(|policy| cell(fraction, policy))).collect()
 }
 
 /// The table's cells of this trace in which every object counts 1, for the policies that the engine has.
@@ -209,9 +182,7 @@ fn known_cells(table: &str, trace: &str) -> Result<Vec<Cell>> {
         };
         let Ok(policy) = policy.parse() else { continue };
         if name == trace {
-            let capacity = capacity
-                .parse()
-                .with_context(|| format!("not a capacity: {capacity:?}"))?;
+            let capacity = capacity.parse().with_context(|| format!("not a capacity: {capacity:?}"))?;
             cells.push(Cell {
                 fraction: fraction.to_owned(),
                 capacity,
@@ -223,8 +194,8 @@ fn known_cells(table: &str, trace: &str) -> Result<Vec<Cell>> {
     Ok(cells)
 }
 
-/// Replays the trace with room for exactly `capacity` objects: key and value have nothing on the heap, so that every
-/// entry weighs the overhead.
+/// Replays the trace with room for exactly `capacity` objects: key and value have nothing on the heap, so
+/// that every entry weighs the overhead.
 fn miss_ratio(trace: &Trace, capacity: u64, policy: PolicyKind) -> f64 {
     let entry_bytes = Cache::<u64, ()>::ENTRY_OVERHEAD_BYTES as u64;
     let cache: Cache<u64, ()> = Cache::new(CacheConfig {
@@ -252,32 +223,21 @@ const SPEED_OBJECTS_PER_ENTRY: u64 = 20;
 const SPEED_ROUNDS: usize = 7;
 const VALUE_BYTES: usize = 100;
 
-/// Aggregate ns an operation: the wall time of all threads over the number of all operations, median of some rounds.
+/// Aggregate ns an operation: the wall time of all threads over the number of all operations, the least of
+/// some rounds.
 fn speed(trace: &Trace) -> Result<()> {
     let value: Arc<[u8]> = [7; VALUE_BYTES].into();
+    let requests: Vec<u64> = trace.ids.iter().map(|&id| u64::from(id)).collect();
     let entries = trace.unique / SPEED_OBJECTS_PER_ENTRY;
     let entry_bytes = (SpeedCache::ENTRY_OVERHEAD_BYTES + value.heap_bytes()) as u64;
-    ensure!(
-        entries >= 1_000,
-        "the trace {} has only {} distinct objects",
-        trace.name,
-        trace.unique
-    );
-    println!(
-        "{}: room for {entries} entries of {entry_bytes} bytes; aggregate ns an operation",
-        trace.name
-    );
+    ensure!(entries >= 1_000, "the trace {} has only {} distinct objects", trace.name, trace.unique);
+    println!("{}: room for {entries} entries of {entry_bytes} bytes; aggregate ns an operation", trace.name);
     println!("policy\tshards\tthreads\tget-resident\tinsert-with-eviction\tread-through");
     for policy in PolicyKind::ALL {
         for (shards, threads) in [(1, 1), (16, 1), (16, 2)] {
             let new_cache = || {
                 let capacity = entries * entry_bytes;
-                SpeedCache::new(CacheConfig {
-                    capacity,
-                    negative_capacity: 0,
-                    policy,
-                    shards: Some(shards),
-                })
+                SpeedCache::new(CacheConfig { capacity, negative_capacity: 0, policy, shards: Some(shards) })
             };
             let insert = |cache: &SpeedCache, key: u64| {
                 let content = Content::Value(Arc::clone(&value));
@@ -290,68 +250,62 @@ fn speed(trace: &Trace) -> Result<()> {
                 }
                 Lookup::Absent { .. } | Lookup::Miss => false,
             };
-            let resident = median(|| {
+            let fill = |cache: &SpeedCache| (0..entries).for_each(|key| insert(cache, key));
+            let resident = least(|| {
                 let cache = new_cache();
-                (0..entries).for_each(|key| insert(&cache, key));
+                fill(&cache);
                 // A stride that is prime to the count visits all, in an order that no prefetcher guesses.
                 let keys: Vec<u64> = (0..entries).map(|n| n * 7_919 % entries).collect();
                 let keys: Vec<u64> = keys.into_iter().filter(|&key| get(&cache, key)).collect();
-                run_on(threads, 40 * keys.len(), |_, n| {
-                    assert!(get(&cache, keys[n % keys.len()]))
-                })
+                run_on(threads, 40, &keys, |_, key| assert!(get(&cache, key)))
             });
-            let inserted = median(|| {
+            let new_keys: Vec<u64> = (0..1_000_000).collect();
+            let inserted = least(|| {
                 let cache = new_cache();
-                (0..entries).for_each(|key| insert(&cache, key));
-                run_on(threads, 1_000_000, |thread, n| {
-                    insert(&cache, (1 + thread as u64) << 32 | n as u64)
-                })
+                fill(&cache);
+                run_on(threads, 1, &new_keys, |thread, key| insert(&cache, (1 + thread as u64) << 32 | key))
             });
-            let read_through = median(|| {
+            let read_through = least(|| {
                 let cache = new_cache();
-                let ids = &trace.ids;
-                run_on(threads, ids.len(), |thread, n| {
-                    // The second thread is half a trace ahead.
-                    let key = u64::from(ids[(n + thread * ids.len() / 2) % ids.len()]);
+                run_on(threads, 1, &requests, |_, key| {
                     if !get(&cache, key) {
                         insert(&cache, key);
                     }
                 })
             });
-            println!(
-                "{policy}\t{shards}\t{threads}\t{resident:.1}\t{inserted:.1}\t{read_through:.1}"
-            );
+            println!("{policy}\t{shards}\t{threads}\t{resident:.1}\t{inserted:.1}\t{read_through:.1}");
         }
     }
     Ok(())
 }
 
-/// Runs `count` operations on each of `threads` threads; aggregate nanoseconds an operation.
-fn run_on(threads: usize, count: usize, operation: impl Fn(usize, usize) + Sync) -> f64 {
+/// Runs an operation for every key, `rounds` times, on each of `threads` threads; aggregate nanoseconds an
+/// operation. Each thread begins at another place among the keys.
+fn run_on(threads: usize, rounds: usize, keys: &[u64], operation: impl Fn(usize, u64) + Sync) -> f64 {
     let barrier = Barrier::new(threads);
     let elapsed = thread::scope(|scope| {
         let run = |thread: usize| {
             let (barrier, operation) = (&barrier, &operation);
+            let (after, before) = keys.split_at(thread * keys.len() / threads);
             scope.spawn(move || {
                 barrier.wait();
                 let start = Instant::now();
-                (0..count).for_each(|n| operation(thread, n));
+                for _ in 0..rounds {
+                    before.iter().chain(after).for_each(|&key| operation(thread, key));
+                }
                 start.elapsed()
             })
         };
         let running: Vec<_> = (0..threads).map(run).collect();
-        let elapsed = running
-            .into_iter()
-            .map(|thread| thread.join().expect("an operation panicked"));
+        let elapsed = running.into_iter().map(|thread| thread.join().expect("an operation panicked"));
         elapsed.max().unwrap_or(Duration::ZERO)
     });
-    elapsed.as_nanos() as f64 / (threads * count) as f64
+    elapsed.as_nanos() as f64 / (threads * rounds * keys.len()) as f64
 }
 
-fn median(mut measure: impl FnMut() -> f64) -> f64 {
-    let mut rounds: Vec<f64> = (0..SPEED_ROUNDS).map(|_| measure()).collect();
-    rounds.sort_by(f64::total_cmp);
-    rounds[SPEED_ROUNDS / 2]
+/// The least of some rounds: what else runs on the machine can only add.
+fn least(mut measure: impl FnMut() -> f64) -> f64 {
+    (0..SPEED_ROUNDS).map(|_| measure()).fold(f64::INFINITY, f64::min)
 }
 
 const MEMORY_CAPACITY: u64 = 64 << 20;
@@ -374,17 +328,13 @@ impl Weigh for TextKey {
     }
 }
 
-fn memory() -> Result<()> {
-    println!(
-        "64 MiB, {MEMORY_KEYS} distinct keys, every fourth absent, values of 8 to 64 bytes, ttl 60 s"
-    );
-    println!(
-        "policy\tentries\tweight_mib\trss_before_mib\trss_mib\trss_peak_mib\trss_over_capacity"
-    );
-    for policy in PolicyKind::ALL {
-        memory_of(policy)?;
-    }
-    Ok(())
+fn memory(only: Option<PolicyKind>) -> Result<()> {
+    println!("64 MiB, {MEMORY_KEYS} distinct keys, every fourth absent, values of 8 to 64 bytes, ttl 60 s");
+    println!("policy\tentries\tweight_mib\trss_before_mib\trss_mib\trss_peak_mib\trss_over_capacity");
+    PolicyKind::ALL
+        .into_iter()
+        .filter(|&policy| only.is_none_or(|only| only == policy))
+        .try_for_each(memory_of)
 }
 
 fn memory_of(policy: PolicyKind) -> Result<()> {
@@ -402,11 +352,7 @@ fn memory_of(policy: PolicyKind) -> Result<()> {
         let key = TextKey(key_of(n).into());
         let hash = hash_of(&*key.0);
         let length = 8 + (hash >> 7) as usize % 57;
-        let content = if n % 4 == 0 {
-            Content::Absent
-        } else {
-            Content::Value(vec![n as u8; length].into())
-        };
+        let content = if n % 4 == 0 { Content::Absent } else { Content::Value(vec![n as u8; length].into()) };
         let ttl = Duration::from_millis(54_000 + hash % 12_000);
         cache.insert(hash, key, content, moment(n).saturating_add(ttl), moment(n));
         if n % 3 == 0 {
@@ -419,28 +365,17 @@ fn memory_of(policy: PolicyKind) -> Result<()> {
     }
     let (after, peak) = resident_mib()?;
     let stats = cache.stats();
-    ensure!(
-        stats.bytes <= MEMORY_CAPACITY,
-        "{} bytes are resident",
-        stats.bytes
-    );
-    ensure!(
-        stats.evictions(EvictionCause::Capacity) > 0,
-        "the cache was never full"
-    );
+    ensure!(stats.bytes <= MEMORY_CAPACITY, "{} bytes are resident", stats.bytes);
+    ensure!(stats.evictions(EvictionCause::Capacity) > 0, "the cache was never full");
     let over = (after * MIB / MEMORY_CAPACITY as f64 - 1.0) * 100.0;
     let weight = stats.bytes as f64 / MIB;
-    println!(
-        "{policy}\t{}\t{weight:.1}\t{before:.1}\t{after:.1}\t{peak:.1}\t{over:+.1} %",
-        stats.entries
-    );
+    println!("{policy}\t{}\t{weight:.1}\t{before:.1}\t{after:.1}\t{peak:.1}\t{over:+.1} %", stats.entries);
     Ok(())
 }
 
 /// What of the process is in memory now, and at most so far, in MiB.
 fn resident_mib() -> Result<(f64, f64)> {
-    let status =
-        fs::read_to_string("/proc/self/status").context("the memory figures need Linux")?;
+    let status = fs::read_to_string("/proc/self/status").context("the memory figures need Linux")?;
     let field = |name: &str| -> Result<f64> {
         let line = status
             .lines()

@@ -1,21 +1,24 @@
 //! The cache engine: entries in memory, by key, within a number of bytes.
 //!
-//! Pure: no I/O, no clock (`now` is passed in), no task, and the hash of a key is given by the caller. Used by
-//! `group` for the main and the hot cache, and by the benchmarks.
+//! Pure: no I/O, no clock (`now` is passed in), no task, and the hash of a key is given by the caller. Used
+//! by `group` for the main and the hot cache, and by the benchmarks.
 //!
-//! - **Shards.** A power of two of them, each behind a mutex that is held for some tens of nanoseconds. The shard of a key is
-//!   the low bits of its hash, so that a table of 4,096 fence slots by the low 12 bits has each slot in one shard: a check
-//!   of such a slot inside [`Cache::insert_if`], and its change inside [`Cache::remove_with`], are one step with the
-//!   store and the removal.
-//! - **Bytes.** Every entry weighs what it takes: key, value, slot and index ([`Weigh`]). The weight of what is
-//!   resident is at most the capacity after every operation. Values and negative entries have separate budgets.
-//! - **Time.** An entry is never returned at or after its deadline, and no read extends it. Expired entries leave when they are
-//!   read, or by [`Cache::reclaim_expired`], which looks at nothing else.
+//! - **Shards.** A power of two of them, each behind a mutex that is held for some tens of nanoseconds. The
+//!   shard of a key is the low bits of its hash, so that a table of 4,096 fence slots by the low 12 bits
+//!   has each slot in one shard: a check of such a slot inside [`Cache::insert_if`], and its change inside
+//!   [`Cache::remove_with`], are one step with the store and the removal.
+//! - **Bytes.** Every entry weighs what it takes: key, value, slot and index ([`Weigh`]). The weight of
+//!   what is resident is at most the capacity after every operation. Values and negative entries have
+//!   separate budgets.
+//! - **Time.** An entry is never returned at or after its deadline, and no read extends it. Expired entries
+//!   leave when they are read, or by [`Cache::reclaim_expired`], which looks at nothing else.
 //! - **Policies.** [`PolicyKind`]; one file each in `policy/`.
 //!
-//! How it fits together: `shard` joins `slots` (where entries live), the index (a hash table of slot numbers), `wheel`
-//! (what is due) and `policy` (who leaves); this file adds locks, weights and the listener.
+//! How it fits together: `shard` joins `slots` (where entries live), the index (a hash table of slot
+//! numbers), `wheel` (what is due) and `policy` (who leaves); this file adds locks, weights and the
+//! listener.
 
+mod config;
 mod entry;
 mod list;
 mod listener;
@@ -41,6 +44,7 @@ use std::{
 use parking_lot::{Mutex, MutexGuard};
 
 pub use self::{
+    config::{CacheConfig, SHARDS_MAX},
     entry::{Content, Inserted, Lookup},
     listener::{EvictionCause, EvictionListener},
     policy::{PolicyKind, PolicyKindError},
@@ -50,48 +54,13 @@ pub use self::{
 use self::{
     entry::{Entry, Kind},
     listener::Departures,
-    shard::{INDEX_BYTES, Incoming, Shard},
+    shard::{ExpiredSlot, INDEX_BYTES, Incoming, Shard},
     slots::Slots,
 };
 use crate::time::Moment;
 
-/// The most shards a cache has.
-pub const SHARDS_MAX: usize = 64;
-
-/// The most shards that are chosen where none are asked for. 16 cost at most 1 % more misses than one.
-const CHOSEN_SHARDS_MAX: u64 = 16;
-/// The least that a chosen shard holds: its share bounds the largest entry.
-const CHOSEN_SHARD_BYTES_MIN: u64 = 8 << 20;
 /// Entries that are taken in hand under one lock while expired ones are reclaimed: some microseconds.
 const RECLAIM_BATCH: usize = 64;
-
-/// How large a cache is, and who leaves when it is full.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CacheConfig {
-    /// Bytes that may be resident in all shards, values and negative entries together.
-    pub capacity: u64,
-    /// How many of these bytes are for negative entries, and for nothing else; values get the rest. At most `capacity`:
-    /// more counts as all of it. With 0, no negative entry is kept.
-    pub negative_capacity: u64,
-    /// Which value leaves when there is no room. Negative entries leave in the order in which they came.
-    pub policy: PolicyKind,
-    /// How many shards: rounded up to a power of two, at most [`SHARDS_MAX`]. Where `None`, as many as leave 8 MiB to each,
-    /// from 1 to 16, whatever the machine. No entry can be larger than the share of a shard: with
-    /// 64 MiB and no negative entries that is 8 MiB, from 256 MiB on a sixteenth of the capacity.
-    pub shards: Option<usize>,
-}
-
-impl CacheConfig {
-    fn shard_count(&self) -> usize {
-        match self.shards {
-            Some(shards) => shards.clamp(1, SHARDS_MAX).next_power_of_two(),
-            None => {
-                let fitting = (self.capacity / CHOSEN_SHARD_BYTES_MIN).clamp(1, CHOSEN_SHARDS_MAX);
-                1 << fitting.ilog2()
-            }
-        }
-    }
-}
 
 /// A shard on cache lines of its own, so that neighbours' locks don't slow each other down.
 #[repr(align(128))]
@@ -99,13 +68,13 @@ struct Guarded<K, V>(Mutex<Shard<K, V>>);
 
 /// A sharded cache in memory, for use from many threads at once.
 ///
-/// Every method that names a key takes the key's 64-bit hash, which MUST be the same for equal keys at every call, SHOULD
-/// be good in all its bits, and SHOULD be seeded per process, or clients can choose keys that collide. The
-/// low bits choose the shard, the upper 32 the place within it.
+/// Every method that names a key takes the key's 64-bit hash, which MUST be the same for equal keys at
+/// every call, SHOULD be good in all its bits, and SHOULD be seeded per process, or clients can choose keys
+/// that collide. The low bits choose the shard, the upper 32 the place within it.
 ///
-/// No method blocks for longer than other threads hold a shard's lock. Callbacks that run under the lock (`admit`, `bump`,
-/// `predicate`, and `Eq` and `Clone` of the types) MUST be short and MUST NOT call the same cache: that
-/// would wait for itself.
+/// No method blocks for longer than other threads hold a shard's lock. Callbacks that run under the lock
+/// (`admit`, `bump`, `predicate`, and `Eq` and `Clone` of the types) MUST be short and MUST NOT call the
+/// same cache: that would wait for itself.
 pub struct Cache<K, V> {
     shards: Box<[Guarded<K, V>]>,
     capacity: u64,
@@ -157,10 +126,23 @@ impl<K: Eq + Weigh, V: Clone + Weigh> Cache<K, V> {
         K: Borrow<Q>,
         Q: Eq + ?Sized,
     {
+        let mut shard = self.lock(hash);
+        match shard.get(index_hash(hash), key, now) {
+            Ok(found) => found,
+            Err(expired) => {
+                self.expire(shard, expired);
+                Lookup::Miss
+            }
+        }
+    }
+
+    /// Apart from `get`, so that a hit does not pay for the room that departures take.
+    #[cold]
+    fn expire(&self, mut shard: MutexGuard<'_, Shard<K, V>>, expired: ExpiredSlot) {
         let mut departures = Departures::new();
-        let found = self.lock(hash).get(index_hash(hash), key, now, &mut departures);
+        shard.expire(expired, &mut departures);
+        drop(shard);
         self.release(departures);
-        found
     }
 
     /// Reads `key` without a trace: no effect on the policy or the figures.
@@ -174,9 +156,11 @@ impl<K: Eq + Weigh, V: Clone + Weigh> Cache<K, V> {
 
     /// Stores `content` until `deadline`, in place of what the key had, if `admit` says so.
     ///
-    /// `admit` is called once, under the shard's lock: what it decides and the store are one step for everyone who changes
-    /// the same facts inside [`remove_with`](Self::remove_with) or [`remove_matching`](Self::remove_matching). An
-    /// entry that replaces one of its kind counts as a use of it and keeps its count or place.
+    /// `admit` is called once, under the shard's lock: what it decides and the store are one step for
+    /// everyone who changes the same facts inside [`remove_with`](Self::remove_with) or
+    /// [`remove_matching`](Self::remove_matching). An entry that replaces one of its kind counts as a use
+    /// of it and keeps its count or place, unless it grew so much that it would have to make room for
+    /// itself.
     pub fn insert_if(
         &self,
         hash: u64,
@@ -197,7 +181,8 @@ impl<K: Eq + Weigh, V: Clone + Weigh> Cache<K, V> {
             shard.supersede(hash, &key, now, &mut departures);
             Inserted::Expired
         } else if let Some(weight) = weight {
-            // The only branch that consumes key and content: in the others they are dropped after the lock is released.
+            // The only branch that consumes key and content: in the others they are dropped after the lock
+            // is released.
             let entry = Entry { key, content };
             shard.store(Incoming { hash, entry, weight, deadline }, now, &mut departures);
             Inserted::Stored
@@ -215,8 +200,8 @@ impl<K: Eq + Weigh, V: Clone + Weigh> Cache<K, V> {
         self.insert_if(hash, key, content, deadline, now, || true)
     }
 
-    /// Calls `bump` and removes `key`, as one step under the shard's lock; whether there was an entry. `bump` is called in any
-    /// case.
+    /// Calls `bump` and removes `key`, as one step under the shard's lock; whether there was an entry.
+    /// `bump` is called in any case.
     pub fn remove_with<Q>(&self, hash: u64, key: &Q, bump: impl FnOnce()) -> bool
     where
         K: Borrow<Q>,
@@ -231,11 +216,11 @@ impl<K: Eq + Weigh, V: Clone + Weigh> Cache<K, V> {
         removed
     }
 
-    /// Removes every entry whose key `predicate` picks; how many. Shard by shard: `bump` is called with the shard's
-    /// number once under each shard's lock, in one step with the removals there.
+    /// Removes every entry whose key `predicate` picks; how many. Shard by shard: `bump` is called with the
+    /// shard's number once under each shard's lock, in one step with the removals there.
     ///
-    /// Looks at every entry: for prefixes and for all, not for one key. The lock of a shard is held meanwhile, for some
-    /// milliseconds where it has hundreds of thousands of entries.
+    /// Looks at every entry: for prefixes and for all, not for one key. The lock of a shard is held
+    /// meanwhile, for some milliseconds where it has hundreds of thousands of entries.
     pub fn remove_matching(&self, bump: impl Fn(usize), predicate: impl Fn(&K) -> bool) -> usize {
         let mut removed = 0;
         for (number, shard) in self.shards.iter().enumerate() {
@@ -249,9 +234,10 @@ impl<K: Eq + Weigh, V: Clone + Weigh> Cache<K, V> {
         removed
     }
 
-    /// Removes entries whose deadline has passed; how many. Takes at most `steps_max` entries in hand (some only move from a
-    /// coarser to a finer bucket of time) and goes on there at the next call. To be called in the background, several
-    /// times a second; an entry is reclaimed within 0.3 s of its deadline if the steps suffice.
+    /// Removes entries whose deadline has passed; how many. Takes at most `steps_max` entries in hand (some
+    /// only move from a coarser to a finer bucket of time) and goes on there at the next call. To be called
+    /// in the background, several times a second; an entry is reclaimed within 0.3 s of its deadline if the
+    /// steps suffice.
     pub fn reclaim_expired(&self, now: Moment, steps_max: usize) -> usize {
         let mut reclaimed = 0;
         let mut steps_left = steps_max;
@@ -313,8 +299,8 @@ impl<K: Eq + Weigh, V: Clone + Weigh> Cache<K, V> {
         if self.value_share < u32::MAX as u64 { self.value_share } else { u32::MAX as u64 }
     }
 
-    /// The keys of a shard's values in the order in which the policy would evict them, the next victim first. For tests
-    /// and diagnosis: O(n) under the lock. Empty for a shard that does not exist.
+    /// The keys of a shard's values in the order in which the policy would evict them, the next victim
+    /// first. For tests and diagnosis: O(n) under the lock. Empty for a shard that does not exist.
     pub fn eviction_order(&self, shard: usize) -> Vec<K>
     where
         K: Clone,

@@ -100,7 +100,9 @@ fn sources(
                 flag: "--set".to_owned(),
             }),
             // The text is not shown: it may be a value, and a secret.
-            None => faults.push(Fault::value("--set", "it has no \"=\"; write for example --set log.level=debug")),
+            None => {
+                faults.push(Fault::value("--set", "it has no \"=\"; write for example --set log.level=debug"))
+            }
         }
     }
     Faults::or_ok(faults)?;

@@ -494,6 +494,3 @@ fn full(full: Full) -> GetError {
         Full::Waiters(limit) => GetError::Overloaded { what: "waiting requests", limit },
     }
 }
-
-#[cfg(test)]
-mod tests;

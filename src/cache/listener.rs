@@ -1,8 +1,8 @@
 //! Who hears of an entry's end, and why it ended.
 //!
-//! Invariant: each entry that was stored is either resident or has left by exactly one event. Entries are dropped and
-//! listeners called after the shard's lock is released, so that a listener may call the cache and neither its
-//! time nor its panic is anybody else's.
+//! Invariant: each entry that was stored is either resident or has left by exactly one event. Entries are
+//! dropped and listeners called after the shard's lock is released, so that a listener may call the cache
+//! and neither its time nor its panic is anybody else's.
 
 use super::entry::{Content, Entry};
 
@@ -11,9 +11,9 @@ use super::entry::{Content, Entry};
 pub enum EvictionCause {
     /// Another entry needed the room.
     Capacity,
-    /// Its deadline had passed when it left.
+    /// Its deadline had passed when it was read, reclaimed, replaced, or chosen to make room.
     Expired,
-    /// It was removed by key, by prefix or with all others.
+    /// It was removed by key, by prefix or with all others, expired or not.
     Invalidated,
     /// A newer entry of the same key came, or one came that could not be kept.
     Replaced,
@@ -36,9 +36,10 @@ impl EvictionCause {
 
 /// Hears of every entry that leaves.
 pub trait EvictionListener<K, V>: Send + Sync {
-    /// Called once for each entry that left, on the thread that made it leave, after the shard's lock was released:
-    /// the key may be back by then, and events of one key may arrive out of order if several threads act on
-    /// it. A panic is caught, counted in [`CacheStats::listener_panics`](super::CacheStats) and goes no further.
+    /// Called once for each entry that left, on the thread that made it leave, after the shard's lock was
+    /// released: the key may be back by then, and events of one key may arrive out of order if several
+    /// threads act on it. A panic is caught, counted in [`CacheStats::listener_panics`](super::CacheStats)
+    /// and goes no further.
     fn on_evict(&self, key: &K, content: &Content<V>, cause: EvictionCause);
 }
 
@@ -48,7 +49,8 @@ pub(super) struct Departure<K, V> {
     pub(super) cause: EvictionCause,
 }
 
-/// The entries that one operation made leave. The first needs no allocation: most operations have at most one.
+/// The entries that one operation made leave. The first needs no allocation: most operations have at most
+/// one.
 pub(super) struct Departures<K, V> {
     first: Option<Departure<K, V>>,
     rest: Vec<Departure<K, V>>,

@@ -1,9 +1,9 @@
 //! Which entry makes room for another: the eviction policies.
 //!
-//! A policy sees nodes (metadata), never keys or values. It has one file, implements [`Policy`], and is named in
-//! [`PolicyKind`] and [`AnyPolicy`]: nothing else in the engine knows which policies there are. Lists are threaded
-//! through the nodes, so that a hit allocates nothing. What a policy must remember of entries that are gone (ghosts,
-//! sketches) is its own, by the hash that it is told.
+//! A policy sees nodes (metadata), never keys or values. It has one file, implements [`Policy`], and is
+//! named in [`PolicyKind`] and [`AnyPolicy`]: nothing else in the engine knows which policies there are.
+//! Lists are threaded through the nodes, so that a hit allocates nothing. What a policy must remember of
+//! entries that are gone (ghosts, sketches) is its own, by the hash that it is told.
 
 mod fifo;
 mod lfu;
@@ -75,8 +75,9 @@ pub(super) enum Leaving {
 
 /// The contract of a policy. The shard holds its lock during each call.
 ///
-/// The policy MUST know exactly the slots between their `on_insert` and `on_remove`, MAY use `prev`, `next` and
-/// `word` of their nodes, and MUST leave the other fields alone. Every call takes O(1), or O(1) amortised, but `order`.
+/// The policy MUST know exactly the slots between their `on_insert` and `on_remove`, MAY use `prev`, `next`
+/// and `word` of their nodes, and MUST leave the other fields alone. Every call takes O(1), or O(1)
+/// amortised, but `order`.
 pub(super) trait Policy {
     /// `slot` was filled. Its node has hash and weight; room for it has been made.
     fn on_insert(&mut self, nodes: &mut Nodes, slot: u32);
@@ -84,8 +85,8 @@ pub(super) trait Policy {
     /// `slot` was read.
     fn on_hit(&mut self, nodes: &mut Nodes, slot: u32);
 
-    /// `slot` got a new value of the same key; its node has the new weight. Counts as a use, and otherwise the
-    /// entry keeps its standing.
+    /// `slot` got a new value of the same key; its node has the new weight. Counts as a use, and otherwise
+    /// the entry keeps its standing.
     fn on_replace(&mut self, nodes: &mut Nodes, slot: u32, _weight_before: u32) {
         self.on_hit(nodes, slot);
     }
@@ -93,9 +94,9 @@ pub(super) trait Policy {
     /// `slot` is about to be vacated: unlink it.
     fn on_remove(&mut self, nodes: &mut Nodes, slot: u32, leaving: Leaving);
 
-    /// The entry that should leave next to make room for one of this hash and weight; `None` only if there are no
-    /// entries. The policy may reorder its lists to find it. The shard asks again until there is room, and
-    /// calls `on_remove` for each victim.
+    /// The entry that should leave next to make room for one of this hash and weight; `None` only if there
+    /// are no entries. The policy may reorder its lists to find it. The shard asks again until there is
+    /// room, and calls `on_remove` for each victim.
     fn victim(&mut self, nodes: &mut Nodes, incoming_hash: u32, incoming_weight: u32) -> Option<u32>;
 
     /// The node of `from` was copied to `to`, links and all; `from` is about to be reused.
@@ -105,8 +106,8 @@ pub(super) trait Policy {
     fn order(&self, nodes: &Nodes) -> Vec<u32>;
 }
 
-/// A policy chosen at run time. An enum rather than a trait object: the hit path is a compare and a jump, which the
-/// compiler can look through.
+/// A policy chosen at run time. An enum rather than a trait object: the hit path is a compare and a jump,
+/// which the compiler can look through.
 pub(super) enum AnyPolicy {
     Fifo(Fifo),
     Lru(Lru),

@@ -1,11 +1,15 @@
 //! One shard of a cache: index, slots, wheel and two ledgers, for one thread at a time.
 //!
-//! Never locks, never calls a listener and never drops an entry: what leaves is handed out in [`Departures`].
-//! User code that runs in here (`Eq` and `Clone` of keys and values, predicates) runs before anything is changed, so
-//! that its panic leaves the shard as it was.
+//! Never locks, never calls a listener and never drops an entry: what leaves is handed out in
+//! [`Departures`]. User code that runs in here (`Eq` and `Clone` of keys and values, predicates) runs
+//! before anything is changed, so that its panic leaves the shard as it was.
 //!
-//! Invariants, after every method: a slot in use is in the index once, on the list of its ledger's policy once, and
-//! on the wheel if it ever expires; a ledger's bytes are the sum of its entries' weights and at most its capacity.
+//! Invariants, after every method: a slot in use is in the index once, on the list of its ledger's policy
+//! once, and on the wheel if it ever expires; a ledger's bytes are the sum of its entries' weights and at
+//! most its capacity.
+
+#[cfg(test)]
+mod check;
 
 use std::borrow::Borrow;
 
@@ -16,14 +20,14 @@ use super::{
     entry::{Entry, Kind},
     listener::Departures,
     policy::{AnyPolicy, Leaving, Policy, PolicyKind},
-    slots::{NIL, Node, Nodes, Slots},
-    wheel::{self, Step, Wheel},
+    slots::{Node, Nodes, Slots},
+    wheel::{Step, Wheel},
 };
 use crate::time::Moment;
 
-/// Bytes that an entry takes in the index at its emptiest: a slot number and a tag, just after the table has
-/// doubled (7/16 full). While it doubles, the old half is there too: 6 bytes more for each entry of that one
-/// shard.
+/// Bytes that an entry takes in the index at its emptiest: a slot number and a tag, just after the table
+/// has doubled (7/16 full). While it doubles, the old half is there too: 6 bytes more for each entry of
+/// that one shard.
 pub(super) const INDEX_BYTES: usize = (size_of::<u32>() + 1) * 16 / 7 + 1;
 
 /// Entries below which the index is not worth shrinking.
@@ -51,12 +55,17 @@ pub(super) struct Incoming<K, V> {
     pub(super) deadline: Moment,
 }
 
+/// The slot of an entry that a read found expired.
+pub(super) struct ExpiredSlot(u32);
+
+/// A part of the cache, with its own share of the capacity.
 pub(super) struct Shard<K, V> {
     index: HashTable<u32>,
     slots: Slots<K, V>,
     wheel: Wheel,
     values: Ledger,
-    /// Negative entries have capacity and order of their own, so that a flood of absent keys displaces no value.
+    /// Negative entries have capacity and order of their own, so that a flood of absent keys displaces no
+    /// value.
     absents: Ledger,
     stats: CacheStats,
 }
@@ -73,8 +82,13 @@ impl<K: Eq, V> Shard<K, V> {
         }
     }
 
-    /// Reads, counts, and tells the policy. An expired entry is taken out.
-    pub(super) fn get<Q>(&mut self, hash: u32, key: &Q, now: Moment, out: &mut Departures<K, V>) -> Lookup<V>
+    /// Reads, counts, and tells the policy.
+    ///
+    /// # Errors
+    /// The slot of an entry that has expired, to be passed to [`expire`](Self::expire) under the same lock:
+    /// a miss.
+    #[inline]
+    pub(super) fn get<Q>(&mut self, hash: u32, key: &Q, now: Moment) -> Result<Lookup<V>, ExpiredSlot>
     where
         K: Borrow<Q>,
         Q: Eq + ?Sized,
@@ -82,7 +96,7 @@ impl<K: Eq, V> Shard<K, V> {
     {
         let Some(slot) = self.find(hash, key) else {
             self.stats.misses += 1;
-            return Lookup::Miss;
+            return Ok(Lookup::Miss);
         };
         let found = self.read(slot, now);
         match found {
@@ -96,11 +110,16 @@ impl<K: Eq, V> Shard<K, V> {
             }
             Lookup::Miss => {
                 self.stats.misses += 1;
-                self.remove_slot(slot, Leaving::Removed, EvictionCause::Expired, out);
-                self.trim();
+                return Err(ExpiredSlot(slot));
             }
         }
-        found
+        Ok(found)
+    }
+
+    /// Takes out the entry that a read found expired.
+    pub(super) fn expire(&mut self, ExpiredSlot(slot): ExpiredSlot, out: &mut Departures<K, V>) {
+        self.remove_slot(slot, Leaving::Removed, EvictionCause::Expired, out);
+        self.trim();
     }
 
     /// Reads and changes nothing.
@@ -177,8 +196,8 @@ impl<K: Eq, V> Shard<K, V> {
         picked.len()
     }
 
-    /// Takes at most `steps_max` entries in hand and takes those out that have expired. Answers the steps taken, fewer than
-    /// `steps_max` only if nothing more is due.
+    /// Takes at most `steps_max` entries in hand and takes those out that have expired. Answers the steps
+    /// taken, fewer than `steps_max` only if nothing more is due.
     pub(super) fn reclaim(&mut self, now: Moment, steps_max: usize, out: &mut Departures<K, V>) -> usize {
         for steps in 0..steps_max {
             match self.wheel.poll(&mut self.slots.nodes, now) {
@@ -220,8 +239,8 @@ impl<K: Eq, V> Shard<K, V> {
         K: Borrow<Q>,
         Q: Eq + ?Sized,
     {
-        let is_key =
-            |&slot: &u32| self.slots.nodes[slot].hash == hash && self.slots.entry(slot).key.borrow() == key;
+        // The index compared seven bits of the hash already: nodes need not be asked for theirs.
+        let is_key = |&slot: &u32| self.slots.entry(slot).key.borrow() == key;
         self.index.find(spread(hash), is_key).copied()
     }
 
@@ -260,18 +279,7 @@ impl<K: Eq, V> Shard<K, V> {
         ledger.entries += 1;
         // Room is made first, and the newcomer is not yet among the candidates.
         self.evict_excess(kind, hash, weight, now, out);
-        let node = Node {
-            deadline,
-            hash,
-            weight,
-            prev: NIL,
-            next: NIL,
-            timer_prev: NIL,
-            timer_next: NIL,
-            word: 0,
-            bucket: wheel::UNSCHEDULED,
-            kind,
-        };
+        let node = Node::new(kind, hash, weight, deadline);
         let slot = self.slots.occupy(node, entry);
         let nodes = &self.slots.nodes;
         self.index.insert_unique(spread(hash), slot, |&slot| spread(nodes[slot].hash));
@@ -345,8 +353,8 @@ impl<K: Eq, V> Shard<K, V> {
         self.stats.count_eviction(cause);
     }
 
-    /// Gives memory back that the entries don't need any more, by whole chunks of slots. Each chunk was preceded by as many
-    /// removals, so that this takes O(1) amortised.
+    /// Gives memory back that the entries don't need any more, by whole chunks of slots. Each chunk was
+    /// preceded by as many removals, so that this takes O(1) amortised.
     fn trim(&mut self) {
         if !self.slots.has_surplus() {
             return;
@@ -370,54 +378,14 @@ impl<K: Eq, V> Shard<K, V> {
             index.shrink_to(wanted, |&slot| spread(slots.nodes[slot].hash));
         }
     }
-
-    /// Panics if an invariant of this file is broken.
-    #[cfg(test)]
-    pub(super) fn check(&self) {
-        let nodes = &self.slots.nodes;
-        let mut places = vec![0; nodes.len()];
-        for (ledger, kind) in [(&self.values, Kind::Value), (&self.absents, Kind::Absent)] {
-            let order = ledger.policy.order(nodes);
-            assert_eq!(order.len() as u64, ledger.entries, "entries of {kind:?}");
-            assert_eq!(order.iter().map(|&slot| u64::from(nodes[slot].weight)).sum::<u64>(), ledger.bytes);
-            assert!(!ledger_exceeds(ledger), "{} bytes of {:?} in {}", ledger.bytes, kind, ledger.capacity);
-            for slot in order {
-                places[slot as usize] += 1;
-                assert_eq!(nodes[slot].kind, kind, "the list of slot {slot}");
-                assert_eq!(self.slots.entry(slot).content.kind(), kind, "the content of slot {slot}");
-                let hash = nodes[slot].hash;
-                let indexed = self.index.iter_hash(spread(hash)).filter(|&&indexed| indexed == slot);
-                assert_eq!(indexed.count(), 1, "slot {slot} in the index");
-            }
-        }
-        let in_use = places.iter().sum::<usize>();
-        assert_eq!(self.index.len(), in_use, "the index");
-        for slot in self.slots.free_slots() {
-            places[slot as usize] += 1;
-        }
-        assert!(places.iter().all(|&lists| lists == 1), "a slot is on no list, or on two");
-
-        let mut scheduled = self.wheel.scheduled_slots(nodes);
-        scheduled.sort_unstable();
-        let expiring = self.slots.iter().map(|(slot, _)| slot);
-        let expiring = expiring.filter(|&slot| wheel::is_schedulable(nodes[slot].deadline));
-        assert!(expiring.eq(scheduled), "what expires is on the wheel once, and nothing else is");
-        assert!(!self.slots.has_surplus(), "too many free slots are kept");
-    }
-
-    /// How many slots there are, used or not.
-    #[cfg(test)]
-    pub(super) fn slot_count(&self) -> usize {
-        self.slots.nodes.len()
-    }
 }
 
 const fn ledger_exceeds(ledger: &Ledger) -> bool {
     ledger.bytes > ledger.capacity
 }
 
-/// The 64 bits that the index wants, of the 32 that a node keeps: it takes the bucket from the low end and the tag
-/// from the high end.
+/// The 64 bits that the index wants, of the 32 that a node keeps: it takes the bucket from the low end and
+/// the tag from the high end.
 const fn spread(hash: u32) -> u64 {
     (hash as u64) << 32 | hash as u64
 }

@@ -2,8 +2,8 @@
 
 use super::EvictionCause;
 
-/// Figures of a cache: totals since it was made, and what is resident now. Each shard is read by itself, so that
-/// figures of different shards may be a moment apart.
+/// Figures of a cache: totals since it was made, and what is resident now. Each shard is read by itself, so
+/// that figures of different shards may be a moment apart.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CacheStats {
     /// Reads that found a value.

@@ -1,5 +1,5 @@
-//! Tests of the engine through its public face: here what each rule says, one by one; in `model` random operations
-//! against a naive model, in `threads` many threads against the fence's promise.
+//! Tests of the engine through its public face: here what each rule says, one by one; in `model` random
+//! operations against a naive model, in `threads` many threads against the fence's promise.
 
 mod model;
 mod threads;
@@ -221,6 +221,25 @@ fn invalidation_bumps_whether_or_not_there_is_an_entry() {
 }
 
 #[test]
+fn conditions_and_bumps_run_under_the_lock() {
+    let cache = TestCache::new(config(PolicyKind::Lru, 4 * OVERHEAD));
+    let assert_locked = || assert!(cache.shards[0].0.is_locked());
+    let admit = || {
+        assert_locked();
+        true
+    };
+    assert_eq!(cache.insert_if(hash(1), 1, value(1), NEVER, START, admit), Inserted::Stored);
+    assert!(cache.remove_with(hash(1), &1, assert_locked));
+    cache.put(1, value(1));
+    let is_picked = |_: &TestKey| {
+        assert_locked();
+        true
+    };
+    assert_eq!(cache.remove_matching(|_| assert_locked(), is_picked), 1);
+    assert!(!cache.shards[0].0.is_locked());
+}
+
+#[test]
 fn a_shard_is_the_low_bits_of_the_hash() {
     let config = CacheConfig { shards: Some(7), ..config(PolicyKind::Lru, 1_000 * OVERHEAD) };
     let cache = TestCache::new(config);
@@ -325,11 +344,11 @@ fn a_panic_under_the_lock_leaves_the_shard_as_it_was() {
     let cache = TestCache::new(config(PolicyKind::Lru, 4 * OVERHEAD));
     cache.put(1, value(1));
     let explode = || -> bool { std::panic::resume_unwind(Box::new("a bomb")) };
-    let attempts: [&dyn Fn(); 4] = [
-        &|| drop(cache.insert_if(hash(1), 1, value(2), NEVER, START, explode)),
-        &|| drop(cache.remove_with(hash(1), &1, || drop(explode()))),
-        &|| drop(cache.remove_matching(|_| drop(explode()), |_| true)),
-        &|| drop(cache.remove_matching(|_| (), |_| explode())),
+    let attempts: [&dyn Fn() -> bool; 4] = [
+        &|| cache.insert_if(hash(1), 1, value(2), NEVER, START, explode) == Inserted::Stored,
+        &|| cache.remove_with(hash(1), &1, || assert!(explode())),
+        &|| cache.remove_matching(|_| assert!(explode()), |_| true) > 0,
+        &|| cache.remove_matching(|_| (), |_| explode()) > 0,
     ];
     for attempt in attempts {
         assert!(catch_unwind(AssertUnwindSafe(attempt)).is_err());

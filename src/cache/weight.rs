@@ -1,22 +1,22 @@
 //! What an entry weighs: the bytes of memory that it keeps from being used for something else.
 //!
-//! The engine adds the inline size of key and value and its own overhead by itself; a type only tells what it
-//! keeps on the heap. A weight that is too small is how a cache of 5 GB kills a machine of 6 GB, so that
+//! The engine adds the inline size of key and value and its own overhead by itself; a type only tells what
+//! it keeps on the heap. A weight that is too small is how a cache of 5 GB kills a machine of 6 GB, so that
 //! an estimate errs upwards.
 
 use std::sync::Arc;
 
 /// Tells what a key or a value keeps on the heap.
 pub trait Weigh {
-    /// Bytes behind this key or value on the heap, the allocator's overhead included; without the
-    /// `size_of` of the type itself. MUST be the same at every call while the entry is cached: the engine asks
-    /// once, when the entry comes in, and outside of any lock.
+    /// Bytes behind this key or value on the heap, the allocator's overhead included; without the `size_of`
+    /// of the type itself. MUST be the same at every call while the entry is cached: the engine asks once,
+    /// when the entry comes in, and outside of any lock.
     fn heap_bytes(&self) -> usize;
 }
 
-/// What a heap allocation of `bytes` costs, in bytes: a header of 8, in steps of 16, and at least 32. That is glibc's
-/// rule; the size classes of jemalloc and mimalloc take as much or less for small allocations. Nothing for
-/// 0 bytes, for which Rust does not call the allocator.
+/// What a heap allocation of `bytes` costs, in bytes: a header of 8, in steps of 16, and at least 32. That
+/// is glibc's rule; the size classes of jemalloc and mimalloc take as much or less for small allocations.
+/// Nothing for 0 bytes, for which Rust does not call the allocator.
 pub const fn allocation_bytes(bytes: usize) -> usize {
     const HEADER_BYTES: usize = 8;
     const STEP_BYTES: usize = 16;

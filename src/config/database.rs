@@ -62,7 +62,9 @@ fn check_url(url: &DatabaseUrl) -> Result<(), String> {
         return Err(format!("{scheme}: is not built in yet; this build has: {built_in}"));
     }
     if !SCHEMES.contains(&scheme) {
-        return Err(format!("the url has no known scheme; this build has: {built_in}; write \"{URL_EXAMPLE}\""));
+        return Err(format!(
+            "the url has no known scheme; this build has: {built_in}; write \"{URL_EXAMPLE}\""
+        ));
     }
     let rest = url.expose().split_once(':').map_or("", |(_, rest)| rest);
     if rest.trim_start_matches('/').is_empty() {

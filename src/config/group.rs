@@ -88,17 +88,25 @@ fn validate_table(table: &TableConfig) -> Result<(), Faults> {
     check_identifier(&mut checks, "table", &table.table);
     check_identifier(&mut checks, "key_column", &table.key_column);
     match table.value_columns.len() {
-        0 => checks.fault("value_columns", "the list is empty; write at least one column, such as [\"score\"]"),
+        0 => {
+            checks.fault("value_columns", "the list is empty; write at least one column, such as [\"score\"]")
+        }
         1..=VALUE_COLUMNS_MAX => {}
         count => {
-            checks.fault("value_columns", format!("there are {count} columns; write at most {VALUE_COLUMNS_MAX}"));
+            checks.fault(
+                "value_columns",
+                format!("there are {count} columns; write at most {VALUE_COLUMNS_MAX}"),
+            );
         }
     }
     let mut seen = BTreeSet::new();
     for column in &table.value_columns {
         check_identifier(&mut checks, "value_columns", column);
         if !seen.insert(column) {
-            checks.fault("value_columns", format!("\"{}\" is there twice; write it once", column.escape_debug()));
+            checks.fault(
+                "value_columns",
+                format!("\"{}\" is there twice; write it once", column.escape_debug()),
+            );
         }
     }
     checks.finish()

@@ -137,7 +137,9 @@ impl NodeConfig {
     pub fn validate(&self) -> Result<(), Faults> {
         let mut checks = Checks::new();
         if self.listen.port() == 0 {
-            checks.fault("listen", "port 0 means any port, and peers need to know it; write for example 10001");
+            let message =
+                "port 0 means any port, and peers need a known one; write for example \"127.0.0.1:10001\"";
+            checks.fault("listen", message);
         }
         checks.number("weight", self.weight, &WEIGHT);
         checks.bytes("memory", self.memory, &MEMORY);

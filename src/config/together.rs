@@ -68,7 +68,9 @@ fn weight_can_be_told(config: &Config, checks: &mut Checks) {
     if weight > 1 && !config.cluster.tells_weights() {
         checks.fault(
             "node.weight",
-            format!("{weight} can't be told to the other nodes: a static list of peers has no weights; write 1"),
+            format!(
+                "{weight} can't be told to the other nodes: a static list of peers has no weights; write 1"
+            ),
         );
     }
 }

@@ -65,7 +65,9 @@ impl AllowedPeers {
             Ok(address) => self.allows_address(address),
             Err(_) => {
                 let name = normal(host);
-                self.0.iter().any(|entry| matches!(entry, AllowedPeer::Host(suffix) if is_below(&name, suffix)))
+                self.0
+                    .iter()
+                    .any(|entry| matches!(entry, AllowedPeer::Host(suffix) if is_below(&name, suffix)))
             }
         }
     }
@@ -75,7 +77,10 @@ impl AllowedPeers {
         // `::ffff:127.0.0.1` reaches the same machine as `127.0.0.1`.
         let address = address.to_canonical();
         !Self::is_never_peer(address)
-            && self.0.iter().any(|entry| matches!(entry, AllowedPeer::Network(network) if network.contains(&address)))
+            && self
+                .0
+                .iter()
+                .any(|entry| matches!(entry, AllowedPeer::Network(network) if network.contains(&address)))
     }
 
     /// Whether the address is one that no list can allow. To be asked of what an allowed name resolves to.
@@ -117,11 +122,19 @@ impl FromStr for AllowedPeer {
             let is_never = AllowedPeers::is_never_peer(canonical.network())
                 && AllowedPeers::is_never_peer(canonical.broadcast());
             let network = canonical.trunc();
-            return if is_never { Err(AllowedPeersError::LinkLocal(echo())) } else { Ok(Self::Network(network)) };
+            return if is_never {
+                Err(AllowedPeersError::LinkLocal(echo()))
+            } else {
+                Ok(Self::Network(network))
+            };
         }
         let name = normal(text.strip_prefix("*.").unwrap_or(text));
         let name = name.strip_prefix('.').unwrap_or(&name);
-        if is_host_name(name) { Ok(Self::Host(name.to_owned())) } else { Err(AllowedPeersError::Malformed(echo())) }
+        if is_host_name(name) {
+            Ok(Self::Host(name.to_owned()))
+        } else {
+            Err(AllowedPeersError::Malformed(echo()))
+        }
     }
 }
 
@@ -171,10 +184,31 @@ mod tests {
     fn the_default_allows_the_machine_itself() {
         let default = AllowedPeers::default();
         assert_eq!(default, list(&["127.0.0.0/8", "::1", "localhost"]));
-        for host in ["127.0.0.1", "127.9.9.9", "::1", "[::1]", "localhost", "LOCALHOST.", "a.localhost", "::ffff:127.0.0.1"] {
+        for host in [
+            "127.0.0.1",
+            "127.9.9.9",
+            "::1",
+            "[::1]",
+            "localhost",
+            "LOCALHOST.",
+            "a.localhost",
+            "::ffff:127.0.0.1",
+        ] {
             assert!(default.allows_host(host), "{host}");
         }
-        for host in ["10.0.0.1", "::2", "example.com", "notlocalhost", "localhost.evil", "0.0.0.0", "127.1", "", ".", "[", "[]"] {
+        for host in [
+            "10.0.0.1",
+            "::2",
+            "example.com",
+            "notlocalhost",
+            "localhost.evil",
+            "0.0.0.0",
+            "127.1",
+            "",
+            ".",
+            "[",
+            "[]",
+        ] {
             assert!(!default.allows_host(host), "{host}");
         }
     }
@@ -182,7 +216,9 @@ mod tests {
     #[test]
     fn networks_and_suffixes() {
         let list = list(&["10.1.0.0/16", "2001:db8::/32", ".cache.internal", "*.example.com", "192.0.2.7"]);
-        for host in ["10.1.2.3", "2001:db8::1", "n1.cache.internal", "cache.internal", "a.b.example.com", "192.0.2.7"] {
+        for host in
+            ["10.1.2.3", "2001:db8::1", "n1.cache.internal", "cache.internal", "a.b.example.com", "192.0.2.7"]
+        {
             assert!(list.allows_host(host), "{host}");
         }
         for host in ["10.2.0.1", "2001:db9::1", "evilcache.internal", "cache.internal.evil", "192.0.2.8"] {
@@ -198,14 +234,36 @@ mod tests {
             assert!(!everything.allows_host(host), "{host}");
         }
         for entry in ["169.254.0.0/16", "169.254.169.254", "fe80::/10", "fe80::1", "::ffff:169.254.0.0/112"] {
-            assert_eq!(entry.parse::<AllowedPeer>(), Err(AllowedPeersError::LinkLocal(entry.to_owned())), "{entry}");
+            assert_eq!(
+                entry.parse::<AllowedPeer>(),
+                Err(AllowedPeersError::LinkLocal(entry.to_owned())),
+                "{entry}"
+            );
         }
     }
 
     #[test]
     fn malformed_entries() {
-        for entry in ["", ".", "*", "*.", "a..b", "-/8", "10.0.0.0/33", "10.0.0", "0x7f.1", "127.0x1", "a b", "a:80", "é.com"] {
-            assert_eq!(entry.parse::<AllowedPeer>(), Err(AllowedPeersError::Malformed(entry.to_owned())), "{entry}");
+        for entry in [
+            "",
+            ".",
+            "*",
+            "*.",
+            "a..b",
+            "-/8",
+            "10.0.0.0/33",
+            "10.0.0",
+            "0x7f.1",
+            "127.0x1",
+            "a b",
+            "a:80",
+            "é.com",
+        ] {
+            assert_eq!(
+                entry.parse::<AllowedPeer>(),
+                Err(AllowedPeersError::Malformed(entry.to_owned())),
+                "{entry}"
+            );
         }
     }
 

@@ -81,7 +81,11 @@ impl ClusterConfig {
         let allowed = default.allowed_peers.entries().to_vec();
         let mut config = Self {
             discovery: section.choice("discovery", default.discovery, &["static"]),
-            peers: section.parsed_list("peers", default.peers, "an address; write for example \"localhost:10001\""),
+            peers: section.parsed_list(
+                "peers",
+                default.peers,
+                "an address; write for example \"localhost:10001\"",
+            ),
             allowed_peers: AllowedPeers::new(section.parsed_list(
                 "allowed_peers",
                 allowed,
@@ -117,10 +121,16 @@ impl ClusterConfig {
             if !seen.insert(peer) {
                 checks.fault("peers", format!("\"{peer}\" is there twice; write it once"));
             } else if peer.host().parse().is_ok_and(AllowedPeers::is_never_peer) {
-                checks.fault("peers", format!("\"{peer}\" is link-local, and link-local addresses are never peers"));
+                checks.fault(
+                    "peers",
+                    format!("\"{peer}\" is link-local, and link-local addresses are never peers"),
+                );
             } else if !self.allowed_peers.allows_host(peer.host()) {
                 let host = peer.host();
-                checks.fault("peers", format!("\"{peer}\" is not in cluster.allowed_peers; add \"{host}\" there"));
+                checks.fault(
+                    "peers",
+                    format!("\"{peer}\" is not in cluster.allowed_peers; add \"{host}\" there"),
+                );
             }
         }
         checks.number("virtual_nodes", self.virtual_nodes, &VIRTUAL_NODES);

@@ -68,7 +68,7 @@ pub struct Answer {
     pub outcome: Outcome,
     /// When the load that brought it began: it is no older than that.
     pub since: Moment,
-    /// Until when it may be served. Not after `since` if it may not be kept at all.
+    /// Until when it may be served from memory. In the past if it may not be kept at all.
     pub until: Moment,
     /// Whether the request waited for a flight that another request had begun.
     pub collapsed: bool,

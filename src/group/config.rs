@@ -107,7 +107,9 @@ fn is_media_type(text: &str) -> bool {
         return false;
     }
     while let Some(parameter) = rest.strip_prefix(';') {
-        let Some((name, value)) = parameter.trim_start_matches([' ', '\t']).split_once('=') else { return false };
+        let Some((name, value)) = parameter.trim_start_matches([' ', '\t']).split_once('=') else {
+            return false;
+        };
         let Some(after) = after_parameter_value(value) else { return false };
         if !is_token(name) {
             return false;

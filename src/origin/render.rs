@@ -10,7 +10,7 @@
 //! |---|---|---|
 //! | text | its UTF-8 | text |
 //! | integer | decimal | text |
-//! | real | the shortest decimal that reads back as the same number (`1.5`, `1.0`, `1e300`) | text |
+//! | real | the shortest decimal that reads back as the same number (`1.5`, `1.0`, `1e+300`) | text |
 //! | an infinite real | `Infinity`, `-Infinity` | text |
 //! | bytes | as they are | binary |
 //! | NULL | none: an empty value (the row is there, so the key is not absent) | text |

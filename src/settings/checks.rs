@@ -30,7 +30,8 @@ impl Checks {
     /// A duration must lie in `range`, bounds included.
     pub fn duration(&mut self, key: &str, value: Duration, range: &RangeInclusive<Duration>) {
         if !range.contains(&value) {
-            let [value, start, end] = [value, *range.start(), *range.end()].map(|d| quoted(format_duration(d)));
+            let [value, start, end] =
+                [value, *range.start(), *range.end()].map(|d| quoted(format_duration(d)));
             self.fault(key, out_of_range(&value, &start, &end));
         }
     }

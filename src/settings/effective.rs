@@ -13,6 +13,8 @@ pub struct Entry {
     pub literal: Option<String>,
     /// Where the value came from.
     pub source: Source,
+    /// Whether secrets were left out of `literal`, so that it is not the value in force.
+    pub is_redacted: bool,
 }
 
 /// Every known key with its value and source, in the order in which the keys were read.
@@ -38,12 +40,19 @@ impl Effective {
 
     /// Notes a value, over an earlier one of the same key.
     pub(super) fn record(&mut self, path: KeyPath, literal: String, source: Source) {
-        self.put(Entry { path, literal: Some(literal), source });
+        self.put(Entry { path, literal: Some(literal), source, is_redacted: false });
+    }
+
+    /// Notes that the value of `path` was noted without its secrets.
+    pub(super) fn mark_redacted(&mut self, path: &KeyPath) {
+        if let Some(at) = self.index.get(path) {
+            self.entries[*at].is_redacted = true;
+        }
     }
 
     /// Notes that an optional key is known and has no value.
     pub(super) fn record_unset(&mut self, path: KeyPath) {
-        self.put(Entry { path, literal: None, source: Source::Default });
+        self.put(Entry { path, literal: None, source: Source::Default, is_redacted: false });
     }
 
     fn put(&mut self, entry: Entry) {
@@ -79,8 +88,11 @@ impl fmt::Display for Effective {
                 writeln!(f, "[{table}]")?;
             }
             for entry in entries {
+                let redacted = if entry.is_redacted { ", shown without secrets" } else { "" };
                 match &entry.literal {
-                    Some(literal) => writeln!(f, "{} = {literal}  # {}", entry.path.name(), entry.source)?,
+                    Some(literal) => {
+                        writeln!(f, "{} = {literal}  # {}{redacted}", entry.path.name(), entry.source)?
+                    }
                     None => writeln!(f, "# {} is not set", entry.path.name())?,
                 }
             }

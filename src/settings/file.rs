@@ -107,9 +107,14 @@ fn owned(value: DeValue<'_>) -> Value {
         DeValue::Float(number) => Value::Float(number.as_str().parse().unwrap_or(f64::NAN)),
         DeValue::Boolean(value) => Value::Boolean(value),
         DeValue::Datetime(time) => Value::Datetime(time),
-        DeValue::Array(items) => Value::Array(items.into_iter().map(|item| owned(item.into_inner())).collect()),
+        DeValue::Array(items) => {
+            Value::Array(items.into_iter().map(|item| owned(item.into_inner())).collect())
+        }
         DeValue::Table(table) => Value::Table(
-            table.into_iter().map(|(key, value)| (key.into_inner().into_owned(), owned(value.into_inner()))).collect(),
+            table
+                .into_iter()
+                .map(|(key, value)| (key.into_inner().into_owned(), owned(value.into_inner())))
+                .collect(),
         ),
     }
 }

@@ -96,8 +96,14 @@ mod tests {
             ("1.5", Err(r#""1.5" has no unit; write "1.5s""#)),
             ("", Err(r#""" is not a duration; write for example "30s", "250ms" or "5m""#)),
             ("-5s", Err(r#""-5s" is not a duration; write for example "30s", "250ms" or "5m""#)),
-            ("30 parsecs", Err(r#""30 parsecs" is not a duration; write for example "30s", "250ms" or "5m""#)),
-            ("99999999999999999999s", Err(r#""99999999999999999999s" is too long for a duration, or too fine"#)),
+            (
+                "30 parsecs",
+                Err(r#""30 parsecs" is not a duration; write for example "30s", "250ms" or "5m""#),
+            ),
+            (
+                "99999999999999999999s",
+                Err(r#""99999999999999999999s" is too long for a duration, or too fine"#),
+            ),
         ];
         for (text, expected) in cases {
             assert_eq!(parse_duration(text), expected.map_err(str::to_owned), "{text}");
@@ -127,7 +133,9 @@ mod tests {
         for (nanos, text) in [(0, "0s"), (90_000_000_000, "90s"), (3_600_000_000_000, "1h"), (1, "1ns")] {
             assert_eq!(format_duration(Duration::from_nanos(nanos)), text);
         }
-        for (bytes, text) in [(0, "0B"), (1500, "1500B"), (64 << 20, "64MiB"), (1 << 63, "8EiB"), (1536, "1536B")] {
+        for (bytes, text) in
+            [(0, "0B"), (1500, "1500B"), (64 << 20, "64MiB"), (1 << 63, "8EiB"), (1536, "1536B")]
+        {
             assert_eq!(format_bytes(bytes), text);
         }
     }

@@ -49,7 +49,9 @@ impl Raw {
             Self::Toml(Value::String(text)) | Self::Text(text) => Ok(text.clone()),
             Self::Toml(Value::Integer(number)) => Ok(number.to_string()),
             Self::Toml(Value::Float(number)) => Ok(number.to_string()),
-            Self::Toml(other) => Err(format!("{} is not right here; write for example \"{example}\"", show(other))),
+            Self::Toml(other) => {
+                Err(format!("{} is not right here; write for example \"{example}\"", show(other)))
+            }
         }
     }
 
@@ -90,7 +92,9 @@ impl Raw {
     pub(super) fn strings(&self) -> Result<Vec<String>, String> {
         let wrong = || format!("{} is not a list of strings; write [\"a\", \"b\"]", self.show());
         match self {
-            Self::Toml(Value::Array(items)) => items.iter().map(string).collect::<Option<_>>().ok_or_else(wrong),
+            Self::Toml(Value::Array(items)) => {
+                items.iter().map(string).collect::<Option<_>>().ok_or_else(wrong)
+            }
             Self::Toml(_) => Err(wrong()),
             Self::Text(text) => {
                 let text = text.trim();

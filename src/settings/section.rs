@@ -84,9 +84,24 @@ impl<'a> Section<'a> {
 
     /// A string that holds a secret and has no default. Its text appears in no fault, and among the
     /// effective settings only as far as `T`'s `Display` shows it. A missing one is a fault.
-    pub fn secret<T: Display>(&mut self, name: &str, example: &str, wrap: impl FnOnce(String) -> T) -> Option<T> {
-        let found = self.take(name, |raw| Ok(wrap(raw.secret()?.to_owned())));
-        let value = self.record_optional(name, found, |value| text(&value.to_string()));
+    pub fn secret<T: Display>(
+        &mut self,
+        name: &str,
+        example: &str,
+        wrap: impl FnOnce(String) -> T,
+    ) -> Option<T> {
+        let found = self.take(name, |raw| {
+            let secret = raw.secret()?;
+            let value = wrap(secret.to_owned());
+            let is_redacted = value.to_string() != secret;
+            Ok((value, is_redacted))
+        });
+        let found = self.record_optional(name, found, |(value, _)| text(&value.to_string()));
+        if let Some((_, true)) = found {
+            let path = self.path.child(name);
+            self.settings.effective().mark_redacted(&path);
+        }
+        let value = found.map(|(value, _)| value);
         self.require(name, value.is_some(), example);
         value
     }
@@ -109,7 +124,8 @@ impl<'a> Section<'a> {
     pub fn choice<T: FromStr + Display>(&mut self, name: &str, default: T, names: &[&str]) -> T {
         let parse = |raw: &Raw| {
             let word = raw.text()?.trim();
-            word.parse().map_err(|_| {
+            let known = names.contains(&word).then(|| word.parse().ok()).flatten();
+            known.ok_or_else(|| {
                 let choices = names.join(", ");
                 match nearest(word, names.iter().copied()) {
                     Some(near) => format!("{} is not one of {choices}; did you mean {near}?", quote(word)),
@@ -127,7 +143,12 @@ impl<'a> Section<'a> {
     }
 
     /// A list of strings, each of which `T` reads. Every wrong element is a fault of its own.
-    pub fn parsed_list<T: FromStr + Display>(&mut self, name: &str, default: Vec<T>, expected: &str) -> Vec<T> {
+    pub fn parsed_list<T: FromStr + Display>(
+        &mut self,
+        name: &str,
+        default: Vec<T>,
+        expected: &str,
+    ) -> Vec<T> {
         let Some((items, source)) = self.take(name, Raw::strings) else {
             let literal = list(&default);
             self.record(name, literal, Source::Default);

@@ -127,7 +127,8 @@ impl Settings {
         let mut names: BTreeSet<String> = tables.chain(flags.map(|rest| &rest[0])).cloned().collect();
 
         let prefix = format!("{}{ENV_SEPARATOR}", table.env_suffix());
-        let written: Vec<String> = names.iter().map(|name| format!("{}{ENV_SEPARATOR}", name.to_uppercase())).collect();
+        let written: Vec<String> =
+            names.iter().map(|name| format!("{}{ENV_SEPARATOR}", name.to_uppercase())).collect();
         for rest in self.env.keys().filter_map(|suffix| suffix.strip_prefix(&prefix)) {
             if written.iter().any(|name| rest.starts_with(name)) {
                 continue;
@@ -174,7 +175,12 @@ impl Settings {
         given.or_else(|| self.file.get(path)).cloned()
     }
 
-    pub(super) fn fault(&mut self, path: &KeyPath, message: impl Into<String>, source: impl Into<Option<Source>>) {
+    pub(super) fn fault(
+        &mut self,
+        path: &KeyPath,
+        message: impl Into<String>,
+        source: impl Into<Option<Source>>,
+    ) {
         self.faulty.insert(path.clone());
         self.faults.push(Fault::Value {
             key: path.to_string(),
@@ -193,17 +199,21 @@ impl Settings {
         given.filter(|source| *source != Source::Default).or_else(|| self.table_source(&path.parent()))
     }
 
-    /// A place where the section is written: its header in the file, or else any of its values.
+    /// A place where the section is written: its header in the file; or, if its name is somebody's choice, the
+    /// value that named it.
     fn table_source(&self, table: &KeyPath) -> Option<Source> {
         let in_env = || {
             let prefix = format!("{}{ENV_SEPARATOR}", table.env_suffix());
             self.env.iter().find(|(suffix, _)| suffix.starts_with(&prefix)).map(|(_, given)| &given.source)
         };
-        let in_flags = || self.flags.iter().find(|(path, _)| path.below(table).is_some()).map(|(_, g)| &g.source);
-        if table.segments().is_empty() {
-            return None;
+        let in_flags =
+            || self.flags.iter().find(|(path, _)| path.below(table).is_some()).map(|(_, g)| &g.source);
+        let in_file = self.file_tables.get(table);
+        if table.segments().len() < 2 {
+            in_file.cloned()
+        } else {
+            in_file.or_else(in_flags).or_else(in_env).cloned()
         }
-        self.file_tables.get(table).or_else(in_flags).or_else(in_env).cloned()
     }
 
     fn report_unknown(&mut self) {
@@ -221,6 +231,10 @@ impl Settings {
                 }
             }
         }
+        found.sort_by_key(|(_, source)| match source {
+            Source::File { line, .. } => *line,
+            _ => 0,
+        });
         let flags = self.flags.iter().filter(|(path, _)| !self.known.contains(*path));
         found.extend(flags.map(|(path, given)| (path.clone(), given.source.clone())));
         let variables: BTreeSet<String> = self.known.iter().map(KeyPath::env_suffix).collect();
@@ -236,7 +250,8 @@ impl Settings {
     /// The shortest part of `path` that is not a known table.
     fn first_unknown(&self, path: &KeyPath) -> KeyPath {
         let counts = 1..path.segments().len();
-        let shortest = counts.map(|count| path.prefix(count)).find(|prefix| !self.known_tables.contains(prefix));
+        let shortest =
+            counts.map(|count| path.prefix(count)).find(|prefix| !self.known_tables.contains(prefix));
         shortest.unwrap_or_else(|| path.clone())
     }
 
@@ -259,7 +274,8 @@ impl Settings {
 
 /// The candidate nearest to `path`, or else one of the same name in another section.
 fn suggestion(path: &KeyPath, candidates: &BTreeSet<KeyPath>) -> Option<String> {
-    let names: Vec<String> = candidates.iter().map(KeyPath::to_string).collect();
+    let names: Vec<String> =
+        candidates.iter().map(KeyPath::to_string).filter(|name| !name.is_empty()).collect();
     let near = nearest(&path.to_string(), names.iter().map(String::as_str));
     near.map(str::to_owned).or_else(|| {
         let elsewhere = candidates.iter().find(|candidate| candidate.name() == path.name());

@@ -12,7 +12,7 @@ pub fn nearest<'a>(wrong: &str, candidates: impl IntoIterator<Item = &'a str>) -
         return None;
     }
     let lower = wrong.to_lowercase();
-    let edits_max = (lower.chars().count() / 3).clamp(1, 3);
+    let edits_max = (lower.chars().count() / 3).min(3);
     candidates
         .into_iter()
         .map(|candidate| (strsim::damerau_levenshtein(&lower, &candidate.to_lowercase()), candidate))

@@ -27,6 +27,7 @@ fn read_all(section: &mut Section<'_>) {
     section.optional_string("optional");
     section.strings("strings", &["a"]);
     section.choice("choice", 'a', &["a", "b"]);
+    section.choice("policy", "lru".to_owned(), &["fifo", "lru", "lfu"]);
     section.parsed("parsed", 1_u8, "a small number; write for example \"1\"");
     section.parsed_list("parsed_list", vec![1_u8], "a small number; write for example \"1\"");
 }
@@ -78,8 +79,9 @@ fn a_wrong_value_says_what_would_be_right() {
         (r#"string = 2020-01-01"#, r#"s.string: 2020-01-01 is not a string; write "2020-01-01""#),
         (r#"strings = "a""#, r#"s.strings: "a" is not a list of strings; write ["a", "b"]"#),
         (r#"strings = ["a", 1]"#, r#"s.strings: a list is not a list of strings; write ["a", "b"]"#),
-        (r#"choice = "c""#, r#"s.choice: "c" is not one of a, b; did you mean a?"#),
-        (r#"choice = "xyz""#, r#"s.choice: "xyz" is not one of a, b"#),
+        (r#"choice = "c""#, r#"s.choice: "c" is not one of a, b"#),
+        (r#"policy = "LRU""#, r#"s.policy: "LRU" is not one of fifo, lru, lfu; did you mean lru?"#),
+        (r#"policy = "fife""#, r#"s.policy: "fife" is not one of fifo, lru, lfu; did you mean fifo?"#),
         (r#"parsed = "256""#, r#"s.parsed: "256" is not a small number; write for example "1""#),
     ];
     for (line, message) in cases {
@@ -97,7 +99,7 @@ fn every_fault_is_reported_at_once_and_in_its_place() {
          s.parsed_list: \"x\" is not a small number; write for example \"1\" (from test.toml line 4)\n\
          s.parsed_list: \"y\" is not a small number; write for example \"1\" (from test.toml line 4)\n\
          unknown key s.strng; did you mean s.string? (from test.toml line 5)\n\
-         unknown section t; did you mean s? (from test.toml line 7)"
+         unknown section t (from test.toml line 7)"
     );
 }
 
@@ -105,7 +107,10 @@ fn every_fault_is_reported_at_once_and_in_its_place() {
 fn sections_and_values_are_not_confused() {
     for (text, message) in [
         ("s = 5", "s: this is a section, not a value; write its keys below [s] (from test.toml line 1)"),
-        ("[[s]]\nbool = true", "s: this is a section, not a value; write its keys below [s] (from test.toml line 1)"),
+        (
+            "[[s]]\nbool = true",
+            "s: this is a section, not a value; write its keys below [s] (from test.toml line 1)",
+        ),
         ("[s.bool]\nx = 1", "s.bool: this takes one value, not a table (from test.toml line 1)"),
         ("[s]\nbool = { x = 1 }", "s.bool: this takes one value, not a table (from test.toml line 2)"),
         ("[empty_section]", "unknown section empty_section (from test.toml line 1)"),
@@ -125,7 +130,10 @@ fn flags_win_over_environment_over_file_over_default() {
     let effective = load(text, &env, &[("s.integer", "4"), ("s.integer", "6")]).expect("all is right");
     let file = |line| Source::File { path: "test.toml".into(), line };
     assert_eq!(literal(&effective, "s.integer"), ("6".to_owned(), Source::Flag("--set".to_owned())));
-    assert_eq!(literal(&effective, "s.float"), ("0.25".to_owned(), Source::Env("GGCACHE__S__FLOAT".to_owned())));
+    assert_eq!(
+        literal(&effective, "s.float"),
+        ("0.25".to_owned(), Source::Env("GGCACHE__S__FLOAT".to_owned()))
+    );
     assert_eq!(literal(&effective, "s.bool"), ("true".to_owned(), file(4)));
     assert_eq!(literal(&effective, "s.string"), ("\"text\"".to_owned(), Source::Default));
 }
@@ -175,7 +183,8 @@ fn a_wrong_variable_is_named() {
 
 #[test]
 fn a_variable_given_twice_is_refused() {
-    let faults = load("", &[("GGCACHE__S__BOOL", "true"), ("GGCACHE__s__bool", "false")], &[]).expect_err("twice");
+    let faults =
+        load("", &[("GGCACHE__S__BOOL", "true"), ("GGCACHE__s__bool", "false")], &[]).expect_err("twice");
     assert_eq!(
         faults.to_string(),
         "s.bool: the environment gives it twice, as GGCACHE__s__bool too; keep one (from environment GGCACHE__S__BOOL)"
@@ -223,7 +232,9 @@ fn names_come_from_every_source() {
         ("GGCACHE__G____X", "1"),
     ];
     let mut settings = settings("", &env, &[("g.four.x", "1"), ("g.x", "1")]);
-    settings.add_text("test.toml", &text.replace("g.Caps.x = 1\ng2.x = 1\n", "[g.Caps]\n[g2]\n")).expect("TOML");
+    settings
+        .add_text("test.toml", &text.replace("g.Caps.x = 1\ng2.x = 1\n", "[g.Caps]\n[g2]\n"))
+        .expect("TOML");
     assert_eq!(settings.names("g"), ["Caps", "a__b", "four", "one", "three", "two_2"]);
     // The variables of names with capitals or double underscores reach their keys.
     for name in ["a__b", "Caps", "three"] {
@@ -234,23 +245,30 @@ fn names_come_from_every_source() {
 #[test]
 fn what_is_missing_points_at_its_section() {
     let read = |mut settings: Settings| {
-        settings.section(&["s"]).required_string("name", "x");
+        for path in [&["s"][..], &["g", "one"]] {
+            settings.section(path).required_string("name", "x");
+        }
         settings.section(&["s"]).required_strings("list", "x");
-        settings.finish().expect_err("both are missing").to_string()
+        settings.finish().expect_err("all are missing").to_string()
     };
-    for (text, env, from) in [
-        ("\n[s]\n", vec![], " (from test.toml line 2)"),
-        ("", vec![("GGCACHE__S__OTHER", "1")], " (from environment GGCACHE__S__OTHER)"),
-        ("", vec![], ""),
-    ] {
-        let message = read(settings(text, &env, &[]));
-        let expected = format!(
-            "s.name: it is missing; write for example name = \"x\"{from}\n\
-             s.list: it is missing; write for example list = [\"x\"]{from}"
-        );
-        assert_eq!(message.lines().take(2).collect::<Vec<_>>().join("\n"), expected);
-    }
-    let wrong = read(settings("[s]\nname = 1\nlist = 2\n", &[], &[]));
+    let expected = |s: &str, one: &str| {
+        format!(
+            "s.name: it is missing; write for example name = \"x\"{s}\n\
+             g.one.name: it is missing; write for example name = \"x\"{one}\n\
+             s.list: it is missing; write for example list = [\"x\"]{s}"
+        )
+    };
+    assert_eq!(
+        read(settings("\n[s]\n[g.one]\n", &[], &[])),
+        expected(" (from test.toml line 2)", " (from test.toml line 3)")
+    );
+    assert_eq!(read(settings("", &[], &[])), expected("", ""));
+    // A variable that names a section may be there by mistake, unlike one that sets a key of a section.
+    let env = [("GGCACHE__G__ONE__X", "1"), ("GGCACHE__S__X", "1")];
+    let faults = read(settings("", &env, &[]));
+    assert!(faults.starts_with(&expected("", " (from environment GGCACHE__G__ONE__X)")), "{faults}");
+
+    let wrong = read(settings("[s]\nname = 1\nlist = 2\n[g]\none.name = \"\"\n", &[], &[]));
     assert!(!wrong.contains("missing"), "{wrong}");
 }
 
@@ -261,7 +279,11 @@ fn a_part_s_faults_get_their_full_keys_and_sources() {
     read_all(&mut section);
     let mut checks = Checks::new();
     checks.number("integer", 3, &(5..=6));
-    checks.duration("duration", Duration::from_secs(1), &(Duration::from_secs(60)..=Duration::from_secs(120)));
+    checks.duration(
+        "duration",
+        Duration::from_secs(1),
+        &(Duration::from_secs(60)..=Duration::from_secs(120)),
+    );
     checks.bytes("bytes", 1024, &(1..=1023));
     section.check(checks.finish());
     assert!(!section.is_sound("integer") && section.is_sound("bool"));
@@ -282,7 +304,12 @@ fn secrets_are_in_no_message() {
             f.write_str("***")
         }
     }
-    for text in ["[s]\nkey = 31337\n", "[s]\nkey = [\"31337\"]\n", "[s]\nkey = { a = 31337 }\n", "[s]\nkey.a = \"31337\"\n"] {
+    for text in [
+        "[s]\nkey = 31337\n",
+        "[s]\nkey = [\"31337\"]\n",
+        "[s]\nkey = { a = 31337 }\n",
+        "[s]\nkey.a = \"31337\"\n",
+    ] {
         let mut settings = settings(text, &[], &[]);
         settings.section(&["s"]).secret("key", "x", |_| Hidden);
         let faults = settings.finish().expect_err(text);
@@ -292,7 +319,7 @@ fn secrets_are_in_no_message() {
     settings.section(&["s"]).secret("key", "x", |_| Hidden);
     let effective = settings.finish().expect("it is right");
     assert!(!format!("{effective} {effective:?}").contains("31337"));
-    assert_eq!(effective.to_string(), "[s]\nkey = \"***\"  # test.toml line 2\n");
+    assert_eq!(effective.to_string(), "[s]\nkey = \"***\"  # test.toml line 2, shown without secrets\n");
 }
 
 #[test]
@@ -301,7 +328,7 @@ fn a_syntax_error_has_line_and_column_and_shows_no_text() {
         ("a = 1\nurl = \"31337\n", "line 2, column 13"),
         ("\u{e9} = 1\n", "line 1, column 1"),
         ("a = 1\na = 31337\n", "line 2, column 1"),
-        ("[s]\nb = 31337 c", "line 2, column 11"),
+        ("[s]\nb = 31337 c", "line 2, column 5"),
         ("x", "line 1, column 2"),
     ] {
         let message = Settings::new().add_text("test.toml", text).expect_err(text).to_string();
@@ -325,7 +352,10 @@ fn files_that_can_not_be_read() {
     assert!(message(&missing).starts_with(&format!("{}: the file can't be read: ", missing.display())));
     assert!(message(folder.path()).contains("the file can't be read: "));
     let broken = write("broken.toml", b"a = 1\nb = \"\xff\"\n");
-    assert_eq!(message(&broken), format!("{} line 2, column 1: the line is not UTF-8 text", broken.display()));
+    assert_eq!(
+        message(&broken),
+        format!("{} line 2, column 1: the line is not UTF-8 text", broken.display())
+    );
 
     let mut largest = b"#".repeat(FILE_BYTES_MAX);
     Settings::new().add_file(&write("largest.toml", &largest)).expect("it is just small enough");

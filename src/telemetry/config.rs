@@ -92,10 +92,16 @@ impl LogConfig {
                 Some(near) => format!("did you mean {near}?"),
                 None => "write for example \"info,ggcache::group=debug\"".to_owned(),
             };
-            checks.fault("level", format!("{shown:?} is neither one of {} nor a filter; {guess}", LEVELS.join(", ")));
+            checks.fault(
+                "level",
+                format!("{shown:?} is neither one of {} nor a filter; {guess}", LEVELS.join(", ")),
+            );
         }
         if self.file.contains('\0') || self.file.ends_with('/') {
-            checks.fault("file", format!("{:?} is not the name of a file; write for example \"ggcache.log\"", self.file));
+            checks.fault(
+                "file",
+                format!("{:?} is not the name of a file; write for example \"ggcache.log\"", self.file),
+            );
         }
         checks.finish()
     }
@@ -108,7 +114,7 @@ fn wrong_directive(level: &str) -> Option<&str> {
     }
     // The filter would take a bare word that is no level for the name of a module, and show all of it.
     let is_target = |directive: &&str| directive.contains(['=', '[', ']', '{', '}']);
-    let is_level = |directive: &&str| LEVELS.iter().any(|known| known.eq_ignore_ascii_case(directive.trim()));
+    let is_level = |directive: &&str| LEVELS.iter().any(|known| known.eq_ignore_ascii_case(directive));
     let wrong = level.split(',').find(|directive| !is_target(directive) && !is_level(directive));
     wrong.or_else(|| EnvFilter::builder().parse(level).is_err().then_some(level))
 }
@@ -124,13 +130,18 @@ mod tests {
 
     #[test]
     fn levels_and_filters() {
-        for good in ["info", "WARN", "off", "info,ggcache::group=debug", "warn, hyper=off", "[span{key=1}]=debug"] {
+        for good in
+            ["info", "WARN", "off", "info,ggcache::group=debug", "warn,hyper=off", "[span{key=1}]=debug"]
+        {
             assert_eq!(messages(good), "", "{good}");
         }
         let known = "error, warn, info, debug, trace, off";
         for (bad, message) in [
             ("inof", format!(r#"level: "inof" is neither one of {known} nor a filter; did you mean info?"#)),
-            ("info,wran", format!(r#"level: "wran" is neither one of {known} nor a filter; did you mean warn?"#)),
+            (
+                "info,wran",
+                format!(r#"level: "wran" is neither one of {known} nor a filter; did you mean warn?"#),
+            ),
             (
                 "ggcache=loud",
                 format!(

@@ -37,7 +37,7 @@ pub enum LoggingError {
 /// # Errors
 /// See [`LoggingError`].
 pub fn init_logging(config: &LogConfig) -> Result<LogGuard, LoggingError> {
-    let filter = EnvFilter::try_new(&config.level)
+    let filter = EnvFilter::try_new(directives(&config.level))
         .map_err(|source| LoggingError::Level { level: config.level.clone(), source })?;
     let (writer, guard) = if config.file.is_empty() {
         // Unbuffered: a line is there when the process dies.
@@ -60,6 +60,14 @@ pub fn init_logging(config: &LogConfig) -> Result<LogGuard, LoggingError> {
     };
     installed.map_err(LoggingError::Twice)?;
     Ok(LogGuard(guard))
+}
+
+/// A bare level is for this crate: below `info`, libraries would drown it in lines about sockets.
+fn directives(level: &str) -> String {
+    match level {
+        "debug" | "trace" => format!("info,ggcache={level}"),
+        _ => level.to_owned(),
+    }
 }
 
 /// A file that is begun anew each day: `ggcache.log` becomes `ggcache.log.2026-01-31`.

@@ -1,10 +1,10 @@
-//! Least frequently used, exactly, in O(1) (Shah, Mitra and Matani, "An O(1) algorithm for implementing the LFU cache
-//! eviction scheme", 2010).
+//! Least frequently used, exactly, in O(1) (Shah, Mitra and Matani, "An O(1) algorithm for implementing the
+//! LFU cache eviction scheme", 2010).
 //!
-//! Entries of one use count form a tier; tiers are linked by ascending count. An entry starts with count 1, each hit
-//! moves it to the back of the next tier, and the victim is the front of the lowest: among equals, the one that
-//! came to its count first, which is the least recently used. Counts are never aged, so that yesterday's favourites stay:
-//! that is what the name promises, and why it is not the default.
+//! Entries of one use count form a tier; tiers are linked by ascending count. An entry starts with count 1,
+//! each hit moves it to the back of the next tier, and the victim is the front of the lowest: among equals,
+//! the one that came to its count first, which is the least recently used. Counts are never aged, so that
+//! yesterday's favourites stay: that is what the name promises, and why it is not the default.
 //!
 //! Tiers are few: n of them need n entries with n different counts, hence n²/2 hits.
 

@@ -1,5 +1,5 @@
-//! Random operations on the engine and on a model that is too simple to be wrong: same answers, same events, same order
-//! of eviction, and every invariant after every operation.
+//! Random operations on the engine and on a model that is too simple to be wrong: same answers, same
+//! events, same order of eviction, and every invariant after every operation.
 
 use std::{sync::Arc, time::Duration};
 
@@ -161,7 +161,7 @@ enum Operation {
     Get(TestKey),
     Peek(TestKey),
     Insert { key: TestKey, heap: Option<usize>, ttl: Option<Duration>, is_refused: bool },
-    Flood { from: TestKey, count: u64 },
+    Flood { from: TestKey, count: u64, ttl: Option<Duration> },
     Remove(TestKey),
     RemoveMatching { modulus: u64 },
     Advance(Duration),
@@ -177,13 +177,14 @@ fn operations(keys: u64) -> impl Strategy<Value = Operation> {
     let heap = prop_oneof![8 => 0_usize..400, 1 => Just(100_000), 1 => 2_000_usize..4_000];
     let heap = prop_oneof![4 => heap.prop_map(Some), 1 => Just(None)];
     let ttl = prop_oneof![3 => durations().prop_map(Some), 1 => Just(None)];
+    let flood = (0..keys, 0..keys, ttl.clone());
     let insert = (0..keys, heap, ttl, proptest::bool::weighted(0.1))
         .prop_map(|(key, heap, ttl, is_refused)| Operation::Insert { key, heap, ttl, is_refused });
     prop_oneof![
         12 => (0..keys).prop_map(Operation::Get),
         2 => (0..keys).prop_map(Operation::Peek),
         12 => insert,
-        1 => (0..keys, 0..keys).prop_map(|(from, count)| Operation::Flood { from, count }),
+        1 => flood.prop_map(|(from, count, ttl)| Operation::Flood { from, count, ttl }),
         2 => (0..keys).prop_map(Operation::Remove),
         1 => (1_u64..6).prop_map(|modulus| Operation::RemoveMatching { modulus }),
         3 => durations().prop_map(Operation::Advance),
@@ -226,12 +227,13 @@ fn run(policy: PolicyKind, capacity: u64, negative_capacity: u64, operations: Ve
                     assert_eq!(outcome, model.insert(key, content, deadline, now));
                 }
             }
-            Operation::Flood { from, count } => {
+            Operation::Flood { from, count, ttl } => {
+                let deadline = ttl.map_or(NEVER, |ttl| now.saturating_add(ttl));
                 for key in from..from + count {
                     let content = Content::Value(TestValue { id: key, heap: 0 });
                     assert_eq!(
-                        cache.insert(hash(key), key, content, NEVER, now),
-                        model.insert(key, content, NEVER, now)
+                        cache.insert(hash(key), key, content, deadline, now),
+                        model.insert(key, content, deadline, now)
                     );
                 }
             }
@@ -243,7 +245,7 @@ fn run(policy: PolicyKind, capacity: u64, negative_capacity: u64, operations: Ve
                 }
             }
             Operation::RemoveMatching { modulus } => {
-                let is_picked = |key: TestKey| key % modulus == 0;
+                let is_picked = |key: TestKey| key.is_multiple_of(modulus);
                 let mut expected = model.remove_matching(is_picked);
                 assert_eq!(cache.remove_matching(|_| (), |&key| is_picked(key)), expected.len());
                 let mut gone = recorder.take();

@@ -21,7 +21,7 @@ use crate::{
 /// The keys of one statement at most. SQLite allows 32,766 values, but a statement should be short.
 const STATEMENT_KEYS_MAX: usize = 500;
 /// The rows that a scan reads at most in one statement.
-const SCAN_ROWS_MAX: usize = 1000;
+const SCAN_ROWS_MAX: i64 = 1000;
 
 /// Reads the rows of one table by key. Cloning shares everything.
 ///
@@ -175,13 +175,12 @@ impl Plan {
                 None => return Ok(Vec::new()),
             },
         };
-        let page = limit.min(SCAN_ROWS_MAX);
         // Rows behind the cursor that can't be the cursor, since they can't be bound.
         let mut skip = 0_i64;
-        let mut keys = Vec::new();
+        let mut keys: Vec<Key> = Vec::new();
         loop {
             let value = cursor.as_ref().map(Cursor::value);
-            let query = self.statements.scan(value, page as i64, skip, turn.deadline());
+            let query = self.statements.scan(value, SCAN_ROWS_MAX, skip, turn.deadline());
             let mut rows_seen = 0;
             let mut next = None;
             turn.send(&self.report.table, |connection| {
@@ -194,15 +193,17 @@ impl Plan {
                         Some(field) => (next, skip) = (Some(field), 0),
                         None => skip += 1,
                     }
-                    keys.extend(key);
+                    // Two rows of one key stand side by side, where the column is not unique.
+                    keys.extend(key.filter(|key| keys.last() != Some(key)));
+                    if keys.len() == limit {
+                        break;
+                    }
                 }
                 Ok(())
             })?;
             cursor = next.or(cursor);
             // One page is enough as soon as it brought anything: whoever wants more asks again.
-            if rows_seen < page || !keys.is_empty() {
-                // Side by side, where the column is not unique.
-                keys.dedup();
+            if rows_seen < SCAN_ROWS_MAX || !keys.is_empty() {
                 return Ok(keys);
             }
         }
