@@ -54,7 +54,10 @@ pub fn check(config: &Config) -> anyhow::Result<ExitCode> {
 /// The first database that could not be migrated.
 pub fn migrate(config: &Config) -> anyhow::Result<()> {
     use std::io::Write as _;
-    anyhow::ensure!(!config.databases.is_empty(), "no database is configured; add a [database.NAME] with a url");
+    anyhow::ensure!(
+        !config.databases.is_empty(),
+        "no database is configured; add a [database.NAME] with a url"
+    );
     let mut out = std::io::stdout().lock();
     for (name, database) in &config.databases {
         let applied = crate::origin::migrate(database).with_context(|| format!("database {name}"))?;

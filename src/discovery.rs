@@ -11,8 +11,8 @@ mod allow;
 mod config;
 mod static_list;
 
-pub use allow::{AllowedPeers, AllowedPeersError};
-pub use config::ClusterConfig;
+pub use allow::{AllowedPeer, AllowedPeers, AllowedPeersError};
+pub use config::{ClusterConfig, DiscoveryKind};
 pub use static_list::{StaticList, StaticListHandle};
 
 use crate::{

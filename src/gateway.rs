@@ -25,11 +25,7 @@ use tokio::time::Instant;
 pub use health::Readiness;
 
 use crate::{
-    cluster::ViewCell,
-    error::ErrorCode,
-    group::Groups,
-    net::Handler,
-    problem::Problem,
+    cluster::ViewCell, error::ErrorCode, group::Groups, net::Handler, problem::Problem,
     telemetry::NodeMetrics,
 };
 use layers::InFlight;
@@ -107,7 +103,10 @@ impl Gateway {
         }
     }
 
-    fn key_target<'a>(&'a self, request: &'a Request<Incoming>) -> Option<Result<KeyTarget<'a>, TargetError>> {
+    fn key_target<'a>(
+        &'a self,
+        request: &'a Request<Incoming>,
+    ) -> Option<Result<KeyTarget<'a>, TargetError>> {
         target::parse(request.uri().path(), request.uri().query(), &self.parts.groups)
     }
 }

@@ -38,9 +38,7 @@ mod value;
 pub use answer::{Answer, GetError, Hop, Outcome, UnknownOutcome};
 pub use config::GroupConfig;
 pub use freshness::{Freshness, Role};
-pub use key::{
-    GROUP_NAME_BYTES_MAX, GroupName, GroupNameError, KEY_BYTES_MAX, Key, KeyError, check_key,
-};
+pub use key::{GROUP_NAME_BYTES_MAX, GroupName, GroupNameError, KEY_BYTES_MAX, Key, KeyError, check_key};
 pub use loader::{BoxFuture, KeyScan, LoadError, Loader};
 pub use metrics::GroupMetrics;
 pub use peer::{NoPeers, PeerAnswer, PeerError, PeerRequest, PeerTransport};
@@ -156,7 +154,12 @@ impl GroupParts {
 
 impl Group {
     /// A group with an empty cache.
-    pub fn new(name: GroupName, config: GroupConfig, settings: GroupSettings, parts: GroupParts) -> Arc<Self> {
+    pub fn new(
+        name: GroupName,
+        config: GroupConfig,
+        settings: GroupSettings,
+        parts: GroupParts,
+    ) -> Arc<Self> {
         let freshness = Freshness {
             ttl: config.ttl,
             jitter: config.ttl_jitter,
@@ -373,7 +376,8 @@ impl Group {
             digest: self.settings.digest,
         };
         let result = self.patiently(node, self.transport.get(node, &request)).await;
-        self.node_metrics.peer_request(node.address.as_str(), result.as_ref().err().map_or("ok", PeerError::as_str));
+        self.node_metrics
+            .peer_request(node.address.as_str(), result.as_ref().err().map_or("ok", PeerError::as_str));
         let answer = result?;
         // The callee counted both durations after `sent`: counted from `sent`, the value is at least as old and
         // expires at least as early as the callee says.

@@ -16,8 +16,8 @@ use ggcache::{
     discovery::{StaticList, follow},
     error::ErrorCode,
     group::{
-        Answer, BoxFuture, ContentKind, GetError, Group, GroupConfig, GroupName, GroupParts, GroupSettings, Groups,
-        Key, KeyScan, LoadError, Loader, Outcome, Value,
+        Answer, BoxFuture, ContentKind, GetError, Group, GroupConfig, GroupName, GroupParts, GroupSettings,
+        Groups, Key, KeyScan, LoadError, Loader, Outcome, Value,
     },
     task::Tasks,
     telemetry::NodeMetrics,
@@ -74,8 +74,13 @@ impl KeyScan for Database {
         limit: usize,
     ) -> BoxFuture<'a, Result<Vec<Key>, LoadError>> {
         Box::pin(async move {
-            let mut keys: Vec<Key> =
-                self.rows.lock().keys().filter(|key| after.is_none_or(|after| *key > after)).cloned().collect();
+            let mut keys: Vec<Key> = self
+                .rows
+                .lock()
+                .keys()
+                .filter(|key| after.is_none_or(|after| *key > after))
+                .cloned()
+                .collect();
             keys.sort();
             keys.truncate(limit);
             Ok(keys)
@@ -158,7 +163,9 @@ impl TestCluster {
     fn route(&self, name: &str) -> Vec<&TestNode> {
         let view = self.nodes[0].views.load_full();
         view.route(place(GROUP, name.as_bytes()))
-            .map(|node| self.nodes.iter().find(|other| other.address == node.address).expect("of the cluster"))
+            .map(|node| {
+                self.nodes.iter().find(|other| other.address == node.address).expect("of the cluster")
+            })
             .collect()
     }
 
@@ -239,7 +246,10 @@ async fn a_value_is_never_older_than_its_ttl_however_often_it_is_read() {
             assert!(asked >= ttl, "{asked:?}");
             break;
         }
-        assert!(asked < ttl, "the ttl counts from the start of the load, not from its end or a read: {asked:?}");
+        assert!(
+            asked < ttl,
+            "the ttl counts from the start of the load, not from its end or a read: {asked:?}"
+        );
         sleep(Duration::from_millis(250)).await;
     }
     assert_eq!(cluster.database.queries(), 2);
@@ -462,7 +472,8 @@ async fn a_list_that_changes_moves_the_keys() {
     let node = &cluster.nodes[0];
     let (seen, first) = tokio::sync::oneshot::channel();
     let views = Arc::clone(&node.views);
-    node.tasks.spawn(follow(Box::new(list), views, NodeMetrics::new(), move || seen.send(()).expect("awaited")));
+    node.tasks
+        .spawn(follow(Box::new(list), views, NodeMetrics::new(), move || seen.send(()).expect("awaited")));
     first.await.expect("a first view");
     assert_eq!(node.views.load().nodes().len(), 1, "alone, and never empty");
     let place = place(GROUP, b"anna");
@@ -487,7 +498,8 @@ async fn a_preload_takes_own_keys_only_and_no_more_than_asked() {
     assert_eq!(node.group.stats().entries, 50);
     let kept = node.group.preload(scan.as_ref(), u64::MAX).await.expect("preloaded");
     let own = |name: &str| node.views.load().is_mine(place(GROUP, name.as_bytes()));
-    let owned = (0..1_000).filter(|index| own(&format!("name-{index:03}"))).count() + usize::from(own("anna"));
+    let owned =
+        (0..1_000).filter(|index| own(&format!("name-{index:03}"))).count() + usize::from(own("anna"));
     assert_eq!(kept, owned as u64);
     assert!(cluster.database.queries() < 20, "rows are loaded by the page");
 }

@@ -131,15 +131,8 @@ impl Node {
             );
         }
         let (list, members) = StaticList::new(config.cluster.peers.clone());
-        let node = Self {
-            grace: config.limits.shutdown_grace,
-            tasks,
-            readiness,
-            groups,
-            views,
-            metrics,
-            members,
-        };
+        let node =
+            Self { grace: config.limits.shutdown_grace, tasks, readiness, groups, views, metrics, members };
         node.keep_house();
         node.join(list, preloads);
         Ok(node)

@@ -9,7 +9,8 @@ use crate::{
     config::{Config, GroupSection},
     group::{GroupMetrics, GroupName, Loader},
     origin::{
-        Budget, DatabaseConfig, LoadObserver, LoadResult, Observed, SqliteDatabase, TableLoader, TableReport, Timeout,
+        Budget, DatabaseConfig, LoadObserver, LoadResult, Observed, SqliteDatabase, TableLoader, TableReport,
+        Timeout,
     },
     telemetry::NodeMetrics,
 };

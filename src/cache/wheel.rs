@@ -311,14 +311,14 @@ mod tests {
         let mut rig = Rig::new();
         let mut slots = [50.0, 50.0, 50.0].map(|seconds| rig.add(at(seconds)));
         // Down to the lowest level, where the entries must not go back into the bucket that they came from.
-        assert_eq!(rig.drain(at(49.0)).0, []);
+        assert_eq!(rig.drain(at(49.0)).0, Vec::<u32>::new());
         let mut due = Vec::new();
         while due.is_empty() {
             if let Step::Due(slot) = rig.wheel.poll(&mut rig.slots.nodes, at(51.0)) {
                 due.push(slot);
             }
         }
-        assert_eq!(rig.drain(at(49.0)).0, []);
+        assert_eq!(rig.drain(at(49.0)).0, Vec::<u32>::new());
         due.extend(rig.drain(at(51.0)).0);
         due.sort_unstable();
         slots.sort_unstable();

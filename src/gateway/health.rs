@@ -46,7 +46,10 @@ impl Readiness {
 }
 
 pub(super) fn routes(readiness: Readiness) -> Router {
-    Router::new().route("/livez", get(|| async { "ok\n" })).route("/readyz", get(readyz)).with_state(readiness)
+    Router::new()
+        .route("/livez", get(|| async { "ok\n" }))
+        .route("/readyz", get(readyz))
+        .with_state(readiness)
 }
 
 async fn readyz(State(readiness): State<Readiness>) -> Response {

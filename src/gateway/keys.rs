@@ -7,8 +7,10 @@ use crate::{error::ErrorCode, problem::Problem};
 
 /// 405, with the methods that there are.
 pub(super) fn method_not_allowed() -> Response<GatewayBody> {
-    let mut response =
-        problem(Problem::new(ErrorCode::MethodNotAllowed, "a key answers GET and HEAD; the group is not writable"));
+    let mut response = problem(Problem::new(
+        ErrorCode::MethodNotAllowed,
+        "a key answers GET and HEAD; the group is not writable",
+    ));
     response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
     response
 }

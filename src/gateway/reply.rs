@@ -29,12 +29,7 @@ impl NodeReply {
     }
 
     /// The response to a read of a key.
-    pub(super) fn answer(
-        &self,
-        group: &Group,
-        answer: Answer,
-        request: &HeaderMap,
-    ) -> Response<GatewayBody> {
+    pub(super) fn answer(&self, group: &Group, answer: Answer, request: &HeaderMap) -> Response<GatewayBody> {
         let now = group.now();
         let status = self.cache_status(&answer, answer.remaining(now).as_secs());
         let Some(value) = &answer.value else {
@@ -125,9 +120,9 @@ fn etag(tag: u64) -> HeaderValue {
 
 /// Whether an `If-None-Match` names `etag`, by the weak comparison that RFC 9110 (13.1.2) asks for.
 fn names(seen: &[u8], etag: &HeaderValue) -> bool {
-    seen.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).any(|tag| {
-        tag == b"*" || tag.strip_prefix(b"W/").unwrap_or(tag) == etag.as_bytes()
-    })
+    seen.split(|byte| *byte == b',')
+        .map(<[u8]>::trim_ascii)
+        .any(|tag| tag == b"*" || tag.strip_prefix(b"W/").unwrap_or(tag) == etag.as_bytes())
 }
 
 /// `name` as a token if it is one, else as a string (RFC 8941). An address holds neither `"` nor `\`.

@@ -143,7 +143,8 @@ mod tests {
     }
 
     fn key(target: &str, groups: &Groups) -> Result<(String, Vec<u8>), String> {
-        let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
+        let (path, query) =
+            target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
         match parse(path, query, groups) {
             None => Err("no key".to_owned()),
             Some(Ok(target)) => Ok((target.group.name().to_string(), target.key.into_owned())),
@@ -181,7 +182,11 @@ mod tests {
             ("key_b64=Li4%3D", b".."),
             ("group=scores&key=x&_=1", b"x"),
         ] {
-            assert_eq!(key(&format!("/api?{query}"), &groups), Ok(("scores".to_owned(), bytes.to_vec())), "{query}");
+            assert_eq!(
+                key(&format!("/api?{query}"), &groups),
+                Ok(("scores".to_owned(), bytes.to_vec())),
+                "{query}"
+            );
             assert_eq!(key(&format!("/api/?{query}"), &groups).expect("valid").1, bytes);
         }
     }

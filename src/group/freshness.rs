@@ -37,7 +37,9 @@ impl Freshness {
     /// `draw` is a random number from 0 to 1.
     pub fn until(&self, start: Moment, found: bool, role: Role, draw: f64) -> Moment {
         let lifetime = if found {
-            self.ttl.mul_f64((1.0 - self.jitter * draw).clamp(0.0, 1.0)).max(self.ttl.min(Duration::from_millis(1)))
+            self.ttl
+                .mul_f64((1.0 - self.jitter * draw).clamp(0.0, 1.0))
+                .max(self.ttl.min(Duration::from_millis(1)))
         } else {
             self.negative_ttl
         };

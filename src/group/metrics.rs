@@ -40,7 +40,8 @@ impl GroupMetrics {
         Self(Arc::new(Handles {
             requests: outcomes.map(|outcome| counter("ggcache_requests_total", "outcome", outcome)),
             request_seconds: histogram("ggcache_request_duration_seconds"),
-            loads: ["found", "absent", "error"].map(|result| counter("ggcache_loads_total", "result", result)),
+            loads: ["found", "absent", "error"]
+                .map(|result| counter("ggcache_loads_total", "result", result)),
             load_seconds: histogram("ggcache_load_duration_seconds"),
             coalesced: node.counter("ggcache_coalesced_total", vec![label()]),
             evictions: EvictionCause::ALL

@@ -12,7 +12,10 @@ use super::{
     fence::{Fence, SlotState},
 };
 use crate::{
-    cache::{Cache, CacheConfig, CacheStats, Content, EvictionCause, EvictionListener, Inserted, Lookup, Weigh},
+    cache::{
+        Cache, CacheConfig, CacheStats, Content, EvictionCause, EvictionListener, Inserted, Lookup, Weigh,
+        allocation_bytes,
+    },
     time::Moment,
 };
 
@@ -25,16 +28,15 @@ pub struct Resident {
 
 impl Weigh for Resident {
     fn heap_bytes(&self) -> usize {
-        self.value.heap_bytes()
+        // The first reader makes the buffer a shared one, whose header is an allocation of its own.
+        const SHARED_HEADER_BYTES: usize = allocation_bytes(24);
+        allocation_bytes(self.value.bytes().len()) + SHARED_HEADER_BYTES
     }
 }
 
-/// An allocator's rounding and header for a small block, in bytes.
-const ALLOCATION_OVERHEAD_BYTES: usize = 16;
-
 impl Weigh for Key {
     fn heap_bytes(&self) -> usize {
-        self.as_bytes().len() + ALLOCATION_OVERHEAD_BYTES
+        allocation_bytes(self.as_bytes().len())
     }
 }
 

@@ -38,9 +38,6 @@ pub struct Value {
     kind: ContentKind,
 }
 
-/// Bytes that an allocator and the shared buffer's own header take beside a value's bytes.
-const BUFFER_OVERHEAD_BYTES: usize = 48;
-
 impl Value {
     /// A value of `bytes`, which are taken over without a copy.
     pub fn new(bytes: impl Into<Bytes>, kind: ContentKind) -> Self {
@@ -67,10 +64,5 @@ impl Value {
     /// A 64-bit hash of content and kind (XXH3): equal for equal values, at every node.
     pub const fn tag(&self) -> u64 {
         self.tag
-    }
-
-    /// The memory behind this value beside the value itself, in bytes.
-    pub fn heap_bytes(&self) -> usize {
-        self.bytes.len() + BUFFER_OVERHEAD_BYTES
     }
 }

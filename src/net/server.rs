@@ -76,7 +76,11 @@ async fn accept(
     match plane.listener.accept().await {
         Ok((stream, client)) => Some((stream, client, slot)),
         Err(error) => {
-            tracing::warn!(plane = plane.name, error = &error as &dyn std::error::Error, "can't accept a connection");
+            tracing::warn!(
+                plane = plane.name,
+                error = &error as &dyn std::error::Error,
+                "can't accept a connection"
+            );
             // Out of descriptors: they come back when connections end, not by asking at once again.
             tokio::time::sleep(Duration::from_millis(100)).await;
             None

@@ -56,12 +56,17 @@ impl DatabaseUrl {
 
 impl fmt::Display for DatabaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some((scheme, rest)) = self.0.split_once("://") else { return f.write_str(&self.0) };
-        let rest = rest.split(['?', '#']).next().unwrap_or_default();
-        match rest.rsplit_once('@') {
-            Some((_, host)) => write!(f, "{scheme}://***@{host}"),
-            None => write!(f, "{scheme}://{rest}"),
-        }
+        // A password may hold any character, `?` and `#` too: first everything up to the last `@` goes, and then
+        // the query, which may name a password as well.
+        let (prefix, rest) = match self.0.split_once("://") {
+            Some((scheme, rest)) => (format!("{scheme}://"), rest),
+            None => (String::new(), self.0.as_str()),
+        };
+        let (user, rest) = match rest.rsplit_once('@') {
+            Some((_, host)) if !prefix.is_empty() => ("***@", host),
+            _ => ("", rest),
+        };
+        write!(f, "{prefix}{user}{}", rest.split(['?', '#']).next().unwrap_or_default())
     }
 }
 
@@ -79,6 +84,9 @@ mod tests {
     fn secrets_are_not_shown() {
         let url = DatabaseUrl::new("postgres://me:p@ss@db:5432/shop?password=x");
         assert_eq!(url.to_string(), "postgres://***@db:5432/shop");
+        assert_eq!(DatabaseUrl::new("postgres://u:pa?ss#w@h/d").to_string(), "postgres://***@h/d");
+        assert_eq!(DatabaseUrl::new("postgres://h/d?password=a@b").to_string(), "postgres://***@b");
+        assert_eq!(DatabaseUrl::new("sqlite:x.db?key=1").to_string(), "sqlite:x.db");
         assert_eq!(DatabaseUrl::new("sqlite:school.db").to_string(), "sqlite:school.db");
         assert_eq!(url.scheme(), "postgres");
     }

@@ -6,8 +6,8 @@ use crate::{
     cluster::{Address, Epoch, Node, View, ViewCell},
     error::ErrorCode,
     group::{
-        ContentKind, Group, GroupConfig, GroupName, GroupParts, GroupSettings, Groups, Key, LoadError, Outcome,
-        PeerError, PeerRequest, PeerTransport, Value,
+        ContentKind, Group, GroupConfig, GroupName, GroupParts, GroupSettings, Groups, Key, LoadError,
+        Outcome, PeerError, PeerRequest, PeerTransport, Value,
     },
     origin::MapLoader,
 };
@@ -24,8 +24,8 @@ pub(super) struct Callee {
 
 fn odd_keys() -> Vec<Vec<u8>> {
     let texts = [
-        "a", " ", "+", "a b+c", "/", "a/b//c", "%2F", "%", ".", "..", "a/../b", "张三", "🙂", "?x=1&y", "#", "\"';--",
-        "\0", "\n",
+        "a", " ", "+", "a b+c", "/", "a/b//c", "%2F", "%", ".", "..", "a/../b", "张三", "🙂", "?x=1&y", "#",
+        "\"';--", "\0", "\n",
     ];
     let mut keys: Vec<Vec<u8>> = texts.iter().map(|text| text.as_bytes().to_vec()).collect();
     keys.extend([vec![0xff, 0xfe, 0x80], vec![0; 1024], (0..=255).collect(), vec![b'%'; 1024]]);
@@ -114,7 +114,8 @@ async fn errors_keep_their_code(transport: &dyn PeerTransport, node: &Node, call
     let failed = transport.get(node, &request("scores", "failing")).await;
     callee.origin.set_failure(None);
     assert!(matches!(failed, Err(PeerError::Refused(ErrorCode::OriginUnavailable))), "{failed:?}");
-    let after = transport.get(node, &request("scores", "failing")).await.expect("a failure is not remembered");
+    let after =
+        transport.get(node, &request("scores", "failing")).await.expect("a failure is not remembered");
     assert_eq!((after.value, after.outcome), (None, Outcome::Load));
 }
 
@@ -151,8 +152,7 @@ async fn memory() {
 #[tokio::test]
 async fn http() {
     let (node, callee, _tasks) = listening().await;
-    let transport =
-        super::HttpTransport::new(Duration::from_secs(1), VALUE_BYTES_MAX).expect("a client");
+    let transport = super::HttpTransport::new(Duration::from_secs(1), VALUE_BYTES_MAX).expect("a client");
     test_all(&transport, &node, &callee).await;
 }
 
@@ -163,8 +163,7 @@ async fn listening() -> (Node, Callee, crate::task::Tasks) {
     let callee = Callee::new(&address);
     let tasks = crate::task::Tasks::new();
     let metrics = crate::telemetry::NodeMetrics::new();
-    let plane =
-        crate::net::Plane { name: "peer", listener, connections: metrics.connections("peer") };
+    let plane = crate::net::Plane { name: "peer", listener, connections: metrics.connections("peer") };
     let service = super::PeerService::new(
         Arc::clone(&callee.groups),
         Arc::clone(&callee.views),
@@ -178,8 +177,7 @@ async fn listening() -> (Node, Callee, crate::task::Tasks) {
 #[tokio::test]
 async fn a_value_beyond_the_callers_limit_is_refused() {
     let (node, _callee, _tasks) = listening().await;
-    let transport =
-        super::HttpTransport::new(Duration::from_secs(1), VALUE_BYTES_MAX - 1).expect("a client");
+    let transport = super::HttpTransport::new(Duration::from_secs(1), VALUE_BYTES_MAX - 1).expect("a client");
     let refused = transport.get(&node, &request("scores", "large")).await;
     assert!(matches!(refused, Err(PeerError::Malformed(_))), "{refused:?}");
 }

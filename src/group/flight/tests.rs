@@ -48,17 +48,20 @@ impl Bench {
             let fence = Arc::clone(&self.fence);
             let (started, running, running_max, gate) =
                 (self.started.clone(), self.running.clone(), self.running_max.clone(), self.gate.clone());
-            tokio::spawn(turn.fly(move || fence.state(HASH), move |_| {
-                let (started, running, running_max, gate) =
-                    (started.clone(), running.clone(), running_max.clone(), gate.clone());
-                async move {
-                    let number = started.fetch_add(1, Ordering::SeqCst);
-                    running_max.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-                    gate.acquire().await.expect("open").forget();
-                    running.fetch_sub(1, Ordering::SeqCst);
-                    number
-                }
-            }));
+            tokio::spawn(turn.fly(
+                move || fence.state(HASH),
+                move |_| {
+                    let (started, running, running_max, gate) =
+                        (started.clone(), running.clone(), running_max.clone(), gate.clone());
+                    async move {
+                        let number = started.fetch_add(1, Ordering::SeqCst);
+                        running_max.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                        gate.acquire().await.expect("open").forget();
+                        running.fetch_sub(1, Ordering::SeqCst);
+                        number
+                    }
+                },
+            ));
         }
         async move { seat.wait().await }
     }
@@ -189,7 +192,10 @@ async fn many_threads_never_see_two_flights_of_a_key() {
         })
         .collect();
     for caller in callers {
-        tokio::time::timeout(Duration::from_secs(60), caller).await.expect("no wait hangs").expect("no panic");
+        tokio::time::timeout(Duration::from_secs(60), caller)
+            .await
+            .expect("no wait hangs")
+            .expect("no panic");
     }
     assert_eq!(bench.running_max.load(Ordering::SeqCst), 1);
     assert_eq!(bench.flights.running(), 0);

@@ -70,9 +70,8 @@ impl HttpTransport {
     }
 
     async fn body(&self, mut response: reqwest::Response, budget: Duration) -> Result<Bytes, PeerError> {
-        let too_large = || {
-            PeerError::Malformed(format!("its value has more than {} bytes", self.value_bytes_max))
-        };
+        let too_large =
+            || PeerError::Malformed(format!("its value has more than {} bytes", self.value_bytes_max));
         let announced = response.content_length().unwrap_or(0);
         if announced > self.value_bytes_max as u64 {
             return Err(too_large());

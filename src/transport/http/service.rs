@@ -71,12 +71,14 @@ impl PeerService {
         path: &'a str,
         query: Option<&str>,
     ) -> Result<(&Arc<Group>, Cow<'a, [u8]>), Problem> {
-        let (group, key) = path.strip_prefix(OWNER_PATH).and_then(|rest| rest.split_once('/')).ok_or_else(|| {
-            Problem::new(ErrorCode::RouteNotFound, "the peer plane answers /_ggcache/{group}/{key}")
-        })?;
-        let group = self.groups.get(group).ok_or_else(|| {
-            Problem::new(ErrorCode::GroupNotFound, "this node has no group of that name")
-        })?;
+        let (group, key) =
+            path.strip_prefix(OWNER_PATH).and_then(|rest| rest.split_once('/')).ok_or_else(|| {
+                Problem::new(ErrorCode::RouteNotFound, "the peer plane answers /_ggcache/{group}/{key}")
+            })?;
+        let group = self
+            .groups
+            .get(group)
+            .ok_or_else(|| Problem::new(ErrorCode::GroupNotFound, "this node has no group of that name"))?;
         let key = match query.and_then(|query| query.strip_prefix("key_b64=")) {
             Some(text) if key.is_empty() => Cow::Owned(
                 base64url_decode(text.as_bytes())
