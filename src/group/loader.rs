@@ -35,9 +35,9 @@ impl<L: Loader + ?Sized> Loader for Arc<L> {
 
 /// Lists the keys of an origin, for a preload. A second port, since not every origin can.
 pub trait KeyScan: Send + Sync + 'static {
-    /// At most `limit` keys that come after `after` in the origin's key order, or the first ones.
-    /// Fewer than `limit` (or none) does not mean the end: an origin may skip rows whose key is no
-    /// [`Key`]; the scan has ended when the answer is empty.
+    /// At most `limit` keys that come after `after` in the origin's key order, or the first ones. Fewer
+    /// than `limit` does not mean the end, since an origin may skip rows whose key is no [`Key`]; an empty
+    /// answer does.
     ///
     /// # Errors
     /// As [`Loader::load`].
