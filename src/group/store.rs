@@ -47,6 +47,14 @@ pub(super) enum Found {
 }
 
 impl Found {
+    fn new(lookup: Lookup<Resident>) -> Option<Self> {
+        match lookup {
+            Lookup::Hit { value, deadline } => Some(Self::Value { resident: value, until: deadline }),
+            Lookup::Absent { deadline } => Some(Self::Absent { until: deadline }),
+            Lookup::Miss => None,
+        }
+    }
+
     pub(super) fn into_answer(self) -> Answer {
         let (value, outcome, since, until) = match self {
             Self::Value { resident, until } => (Some(resident.value), Outcome::Hit, resident.since, until),
@@ -92,11 +100,12 @@ impl Store {
     }
 
     pub(super) fn get(&self, hash: u64, key: &[u8], now: Moment) -> Option<Found> {
-        match self.main.get(hash, key, now) {
-            Lookup::Hit { value, deadline } => Some(Found::Value { resident: value, until: deadline }),
-            Lookup::Absent { deadline } => Some(Found::Absent { until: deadline }),
-            Lookup::Miss => None,
-        }
+        Found::new(self.main.get(hash, key, now))
+    }
+
+    /// As [`get`](Self::get), without a trace in the policy or the figures.
+    pub(super) fn peek(&self, hash: u64, key: &[u8], now: Moment) -> Option<Found> {
+        Found::new(self.main.peek(hash, key, now))
     }
 
     /// Keeps what a load that began at `since` brought, unless the slot has changed since `slot` was read. Whether

@@ -128,6 +128,9 @@ impl Handler for PeerService {
                 let code = problem.code();
                 let mut response = problem.into_response();
                 response.headers_mut().insert(ERROR, HeaderValue::from_static(code.as_str()));
+                if code == ErrorCode::MethodNotAllowed {
+                    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET"));
+                }
                 response
             })
             .map(Full::new)
