@@ -95,7 +95,7 @@ impl Resident {
 
 async fn run(keys: u64, value_bytes: u64, settings: &[&str]) -> bool {
     assert!(
-        keys % STRIDE != 0 && STRIDE % keys.max(1) != 0,
+        !keys.is_multiple_of(STRIDE) && !STRIDE.is_multiple_of(keys.max(1)),
         "that number of keys does not work; take another"
     );
     let sql = format!(
