@@ -171,9 +171,9 @@ async fn what_is_missing_in_the_database_is_named() {
     ] {
         let ended = refused(&site, settings).await;
         assert_eq!(ended.code, Some(1), "{}", ended.stderr);
-        let said = format!("error: group scores: the ");
+        let said = "error: group scores: the ";
         assert!(
-            ended.stderr.contains(&said) && ended.stderr.contains(expected),
+            ended.stderr.contains(said) && ended.stderr.contains(expected),
             "{expected}: {}",
             ended.stderr
         );

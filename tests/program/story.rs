@@ -284,7 +284,8 @@ async fn a_node_tells_about_its_groups_its_cluster_and_itself() {
         let nodes = report["nodes"].as_array().expect("a list");
         let mut seen: Vec<_> = nodes.iter().filter_map(|node| node["address"].as_str()).collect();
         let mut names: Vec<_> = cluster.nodes.iter().map(|node| node.name.as_str()).collect();
-        (seen.sort_unstable(), names.sort_unstable());
+        seen.sort_unstable();
+        names.sort_unstable();
         assert_eq!(seen, names);
         let shares: f64 = nodes.iter().filter_map(|node| node["share"].as_f64()).sum();
         assert!((shares - 1.0).abs() < 1e-9, "{report}");
