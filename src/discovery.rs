@@ -16,7 +16,7 @@ pub use config::{ClusterConfig, DiscoveryKind};
 pub use static_list::{StaticList, StaticListHandle};
 
 use crate::{
-    cluster::{Node, ViewCell},
+    cluster::{Node, View, ViewCell},
     group::BoxFuture,
     telemetry::{NodeMetrics, field},
 };
@@ -28,12 +28,13 @@ pub trait Discovery: Send + 'static {
     fn run(self: Box<Self>, reports: mpsc::Sender<Vec<Node>>) -> BoxFuture<'static, ()>;
 }
 
-/// Keeps `views` in step with what `discovery` reports. `first` is called once, after the first view is in force. Ends
+/// Keeps `views` in step with what `discovery` reports. `in_force` is called after each view came into force, `first` once after the first. Ends
 /// with the discovery.
 pub async fn follow(
     discovery: Box<dyn Discovery>,
     views: Arc<ViewCell>,
     metrics: NodeMetrics,
+    in_force: impl Fn(&View) + Send,
     first: impl FnOnce() + Send,
 ) {
     let (sender, mut reports) = mpsc::channel(1);
@@ -60,6 +61,7 @@ pub async fn follow(
         }
         metrics.view(view.nodes().len(), changed);
         views.store(view);
+        in_force(&views.load());
         if let Some(first) = first.take() {
             first();
         }

@@ -7,6 +7,7 @@ mod admin;
 mod cluster;
 mod groups;
 mod health;
+mod invalidate;
 mod keys;
 mod layers;
 mod reply;
@@ -25,7 +26,7 @@ use tokio::time::Instant;
 pub use health::Readiness;
 
 use crate::{
-    cluster::ViewCell, error::ErrorCode, group::Groups, net::Handler, problem::Problem,
+    cluster::ViewCell, error::ErrorCode, group::{Groups, Peers}, net::Handler, problem::Problem,
     telemetry::NodeMetrics,
 };
 use layers::InFlight;
@@ -38,6 +39,8 @@ pub struct GatewayParts {
     pub groups: Arc<Groups>,
     /// Who is in the cluster.
     pub views: Arc<ViewCell>,
+    /// Who of them is well.
+    pub peers: Arc<Peers>,
     /// What `/metrics` renders.
     pub metrics: NodeMetrics,
     /// What `/readyz` says.
@@ -150,6 +153,7 @@ impl std::fmt::Debug for Gateway {
 fn public_routes(parts: GatewayParts) -> Router {
     Router::new()
         .merge(groups::routes(parts.clone()))
+        .merge(invalidate::routes(parts.clone()))
         .merge(cluster::routes(parts.clone()))
         .merge(health::routes(parts.readiness))
 }

@@ -3,6 +3,7 @@
 //! Every transport implements [`PeerTransport`](crate::group::PeerTransport) and passes one conformance suite. The
 //! callee's side of each ends in [`Group::get_as_owner`](crate::group::Group::get_as_owner).
 
+mod callee;
 #[cfg(test)]
 mod conformance;
 mod http;

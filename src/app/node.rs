@@ -11,7 +11,7 @@ use crate::{
     config::Config,
     discovery::{self, StaticList, StaticListHandle},
     gateway::{Gateway, GatewayParts, Readiness},
-    group::{Group, GroupParts, GroupSettings, Groups, PeerTransport},
+    group::{Group, GroupParts, GroupSettings, Groups, PeerTransport, Peers},
     net::{self, Plane},
     task::Tasks,
     telemetry::{NodeMetrics, field},
@@ -63,6 +63,7 @@ pub struct Node {
     readiness: Readiness,
     groups: Arc<Groups>,
     views: Arc<ViewCell>,
+    peers: Arc<Peers>,
     metrics: NodeMetrics,
     members: StaticListHandle,
     grace: Duration,
@@ -86,8 +87,16 @@ impl Node {
         metrics.view(1, false);
         let transport = HttpTransport::new(config.cluster.peer_timeout, config.limits.value_bytes)?;
         let transport: Arc<dyn PeerTransport> = Arc::new(transport);
+        let peers = Peers::new(
+            transport,
+            Arc::clone(&views),
+            Arc::new(BootClock),
+            tasks.clone(),
+            metrics.clone(),
+            config.cluster.peer_timeout,
+        );
         let (groups, preloads) =
-            groups(&config, &transport, &views, &tasks, &metrics).await.inspect_err(|_| tasks.stop())?;
+            groups(&config, &peers, &tasks, &metrics).await.inspect_err(|_| tasks.stop())?;
         tracing::info!(
             { field::NODE } = %me.address,
             peer = %listeners.peer.local_addr()?,
@@ -100,13 +109,14 @@ impl Node {
         let parts = GatewayParts {
             groups: Arc::clone(&groups),
             views: Arc::clone(&views),
+            peers: Arc::clone(&peers),
             metrics: metrics.clone(),
             readiness: readiness.clone(),
             request_timeout: config.limits.request_timeout,
             in_flight_max: config.limits.in_flight,
             effective_config: effective,
         };
-        let peers = PeerService::new(
+        let callee = PeerService::new(
             Arc::clone(&groups),
             Arc::clone(&views),
             metrics.clone(),
@@ -116,7 +126,7 @@ impl Node {
         let limits = &config.limits;
         tasks.spawn_critical(
             "peer plane",
-            net::serve(plane("peer", listeners.peer), peers, limits.clone(), tasks.clone()),
+            net::serve(plane("peer", listeners.peer), callee, limits.clone(), tasks.clone()),
         );
         let admin = Gateway::admin(parts.clone());
         tasks.spawn_critical(
@@ -132,7 +142,7 @@ impl Node {
         }
         let (list, members) = StaticList::new(config.cluster.peers.clone());
         let node =
-            Self { grace: config.limits.shutdown_grace, tasks, readiness, groups, views, metrics, members };
+            Self { grace: config.limits.shutdown_grace, tasks, readiness, groups, views, peers, metrics, members };
         node.keep_house();
         node.join(list, preloads);
         Ok(node)
@@ -141,11 +151,18 @@ impl Node {
     /// Follows the discovery; once there is a view, preloads what is the node's own and says that it is ready.
     fn join(&self, list: StaticList, preloads: Vec<Preload>) {
         let (seen, first_view) = tokio::sync::oneshot::channel();
+        let peers = Arc::clone(&self.peers);
         let follow =
-            discovery::follow(Box::new(list), Arc::clone(&self.views), self.metrics.clone(), move || {
-                // Nobody waits any more if the node is stopping already.
-                let _ = seen.send(());
-            });
+            discovery::follow(
+                Box::new(list),
+                Arc::clone(&self.views),
+                self.metrics.clone(),
+                move |view| peers.view_changed(view),
+                move || {
+                    // Nobody waits any more if the node is stopping already.
+                    let _ = seen.send(());
+                },
+            );
         let stopping = self.tasks.stopping().clone();
         self.tasks.spawn(async move {
             tokio::select! {
@@ -268,8 +285,7 @@ impl Preload {
 
 async fn groups(
     config: &Config,
-    transport: &Arc<dyn PeerTransport>,
-    views: &Arc<ViewCell>,
+    peers: &Arc<Peers>,
     tasks: &Tasks,
     metrics: &NodeMetrics,
 ) -> anyhow::Result<(Arc<Groups>, Vec<Preload>)> {
@@ -285,13 +301,15 @@ async fn groups(
             flight_timeout: config.limits.request_timeout,
             peer_timeout: config.cluster.peer_timeout,
             failover_ttl: config.cluster.failover_ttl,
+            peer_deadline: config.limits.request_timeout,
+            peek: config.cluster.peek,
+            handover: config.cluster.handover,
             flights_max: config.limits.flights,
             waiters_max: config.limits.waiters,
         };
         let parts = GroupParts {
             loader: Box::new(origin.loader.clone()),
-            transport: Arc::clone(transport),
-            views: Arc::clone(views),
+            peers: Arc::clone(peers),
             clock: Arc::new(BootClock),
             tasks: tasks.clone(),
             metrics: metrics.clone(),

@@ -55,6 +55,10 @@ pub struct ClusterConfig {
     pub peer_timeout: Duration,
     /// The longest that a node keeps what it loaded in place of an owner that is down; zero to keep nothing.
     pub failover_ttl: Duration,
+    /// Whether a miss after a change of owner peeks at the previous one before it reads the database.
+    pub peek: bool,
+    /// Whether a node that leaves names its hottest keys to their new owners.
+    pub handover: bool,
 }
 
 impl Default for ClusterConfig {
@@ -66,6 +70,8 @@ impl Default for ClusterConfig {
             virtual_nodes: 2048,
             peer_timeout: Duration::from_millis(250),
             failover_ttl: Duration::from_secs(5),
+            peek: true,
+            handover: true,
         }
     }
 }
@@ -94,6 +100,8 @@ impl ClusterConfig {
             virtual_nodes: section.integer("virtual_nodes", default.virtual_nodes, VIRTUAL_NODES),
             peer_timeout: section.duration("peer_timeout", default.peer_timeout),
             failover_ttl: section.duration("failover_ttl", default.failover_ttl),
+            peek: section.bool("peek", default.peek),
+            handover: section.bool("handover", default.handover),
         };
         if !section.is_sound("allowed_peers") {
             // The list lacks what could not be read, and its fault is enough.
