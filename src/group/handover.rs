@@ -37,14 +37,20 @@ impl Group {
         }
         let views = self.peers.views();
         let view = views.load_full();
-        let previous = views.previous()?;
         let place = place(self.name.as_str(), key.as_bytes());
-        let owner = previous.owner(place);
-        // What was in memory before the change has expired by one ttl after it.
-        let lately = self.clock.now().saturating_since(self.peers.changed_at()) < self.config.ttl;
-        if !lately || !view.is_mine(place) || owner.address == view.me().address {
+        if !view.is_mine(place) {
             return None;
         }
+        let me = &view.me().address;
+        // What was in memory before a change has expired by one ttl after it.
+        let lately = |moment| self.clock.now().saturating_since(moment) < self.config.ttl;
+        let previous = views.previous().filter(|_| lately(self.peers.changed_at()));
+        let owner = match previous.as_deref().map(|previous| previous.owner(place)) {
+            Some(owner) if owner.address != *me => owner,
+            // A node that has only just come was in no view before: without it, the next one owned the key.
+            _ if lately(self.peers.started_at()) => view.successor(place)?,
+            _ => return None,
+        };
         self.fetch(owner, key, hash, slot).await
     }
 

@@ -37,6 +37,8 @@ pub struct Peers {
     board: Mutex<HealthBoard>,
     /// After how long a silent peer is asked for a sign of life, and how long that may take.
     patience: Duration,
+    /// When this node came into being.
+    started_at: Moment,
     /// When the view changed last, in nanoseconds.
     changed_at: AtomicU64,
     /// Failed peeks in a row, by node, since the view changed.
@@ -68,6 +70,7 @@ impl Peers {
         Arc::new(Self {
             transport,
             views,
+            started_at: clock.now(),
             clock,
             tasks,
             metrics,
@@ -93,6 +96,11 @@ impl Peers {
     /// When the view changed last.
     pub(super) fn changed_at(&self) -> Moment {
         Moment::from_nanos(self.changed_at.load(Ordering::Acquire))
+    }
+
+    /// When this node came into being.
+    pub(super) const fn started_at(&self) -> Moment {
+        self.started_at
     }
 
     /// Whether `node` may be asked now. An ejected one whose time has come is pinged in the background, and may be
