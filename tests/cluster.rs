@@ -713,3 +713,62 @@ async fn no_read_after_the_acknowledgement_is_older_than_it() {
         reader.await.expect("no read was older");
     }
 }
+
+/// Nodes whose views differ at random, each with many requests for a few keys, on wires of random length: no request
+/// waits longer than one load and one hop, whoever takes whom for the owner. `GGCACHE_SEEDS=10000` runs more seeds;
+/// a failure names the seed, and `GGCACHE_SEED=N` runs one.
+#[test]
+fn whatever_the_views_no_request_waits_beyond_one_load_and_one_hop() {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let seeds = match number("GGCACHE_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("GGCACHE_SEEDS").unwrap_or(100),
+    };
+    for seed in seeds {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .start_paused(true)
+            .build()
+            .expect("a runtime");
+        runtime.block_on(differing_views(seed));
+    }
+}
+
+async fn differing_views(seed: u64) {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let count = random.usize(2..6);
+    let cluster = TestCluster::new(count);
+    let load = Duration::from_millis(random.u64(1..200));
+    let way = Duration::from_millis(random.u64(0..20));
+    cluster.database.slow(load);
+    for (from, to) in (0..count).flat_map(|from| (0..count).map(move |to| (from, to))) {
+        cluster.network.fault(&address(from), &address(to), Some(Fault::Delay(way)));
+    }
+    for (index, node) in cluster.nodes.iter().enumerate() {
+        // Any part of the others, with any weights; the node itself is always in its view.
+        let mut others = Vec::new();
+        for other in 0..count {
+            if random.bool() {
+                others.push(Node { weight: random.u32(1..=100), ..Node::new(address(other)) });
+            }
+        }
+        node.views.store(View::new(Node::new(address(index)), others, 16));
+    }
+    let begun = Instant::now();
+    let mut asks = Vec::new();
+    for _ in 0..random.usize(1..300) {
+        let group = Arc::clone(&cluster.nodes[random.usize(..count)].group);
+        let name = format!("name-{}", random.u8(..4));
+        asks.push(tokio::spawn(async move {
+            let deadline = begun + Duration::from_secs(2);
+            group.get(name.as_bytes(), deadline).await.map(|_| begun.elapsed())
+        }));
+    }
+    // A hop there and back, and the peek of a node that has only just come.
+    let limit = load + way * 4 + Duration::from_millis(5);
+    for ask in asks {
+        let took = ask.await.expect("no panic").unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        assert!(took <= limit, "seed {seed}: {took:?} is beyond one load of {load:?} and one hop of {:?}", way * 2);
+    }
+    assert!(cluster.database.queries() <= 4 * count as u64, "seed {seed}: at most one query a key and node");
+}
