@@ -7,6 +7,7 @@ mod origins;
 use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
 use anyhow::Context as _;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 pub use node::{Listeners, Node};
 
@@ -18,26 +19,33 @@ use crate::{config::Config, telemetry};
 /// If the node can't start, or a part of it that it can't do without has failed.
 pub fn serve(config: Config, file: Option<PathBuf>, effective: String) -> anyhow::Result<()> {
     let _log = telemetry::init_logging(&config.log)?;
-    runtime()?.block_on(async {
+    let runtime = runtime()?;
+    let served = runtime.block_on(async {
+        // Before there is a node: who sees that it is ready may tell it to stop.
+        let mut signals = Signals::listen()?;
         match &file {
             Some(file) => tracing::info!(file = %file.display(), "read the configuration"),
             None => tracing::info!("no configuration file; defaults and environment are in force"),
         }
+        raise_descriptor_limit(&config);
         let listeners = Listeners::bind(&config).await?;
         let node = Node::start(config, listeners, Arc::from(effective)).await?;
         let stopped_by = tokio::select! {
-            signal = signal() => signal?,
+            signal = signals.next() => signal,
             () = node.failed() => "a failed task",
         };
         tracing::info!(by = stopped_by, "stopping; requests under way are answered");
         let failed = stopped_by == "a failed task";
         tokio::select! {
             () = node.stop() => {}
-            signal = signal() => tracing::warn!(by = signal?, "stopping at once"),
+            signal = signals.next() => tracing::warn!(by = signal, "stopping at once"),
         }
         anyhow::ensure!(!failed, "a part that the node can't do without has ended; see the log");
         Ok(())
-    })
+    });
+    // A query that is still running has a thread, which a runtime that is merely dropped would wait for.
+    runtime.shutdown_background();
+    served
 }
 
 /// Checks what can only be checked by connecting: databases, tables, columns. Prints what it finds.
@@ -71,17 +79,51 @@ pub fn migrate(config: &Config) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Lets the process have as many descriptors as the system allows. The usual soft limit of 1,024 is less than one
+/// plane's connections, and a flood on one plane would take the others' too.
+fn raise_descriptor_limit(config: &Config) {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    // What can't be raised is told of below.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    let planes = 2 + u64::from(config.api.enabled);
+    let wanted = planes * config.limits.connections as u64 + DESCRIPTORS_BESIDE;
+    let limit = getrlimit(Resource::Nofile).current;
+    if limit.is_some_and(|limit| limit < wanted) {
+        tracing::warn!(
+            limit,
+            wanted,
+            "the process may have fewer descriptors than limits.connections needs; raise ulimit -n or lower it"
+        );
+    }
+}
+
+/// Descriptors that are no client's: databases, peers, logs.
+const DESCRIPTORS_BESIDE: u64 = 256;
+
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build().context("can't start the runtime")
 }
 
-/// Waits for a signal to stop; which one it was.
-async fn signal() -> anyhow::Result<&'static str> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate()).context("can't listen for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("can't listen for SIGINT")?;
-    Ok(tokio::select! {
-        _ = terminate.recv() => "SIGTERM",
-        _ = interrupt.recv() => "SIGINT",
-    })
+/// The signals that stop a node. None is lost between two looks at them.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> anyhow::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate()).context("can't listen for SIGTERM")?,
+            interrupt: signal(SignalKind::interrupt()).context("can't listen for SIGINT")?,
+        })
+    }
+
+    /// Waits for the next one; which it was.
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
 }

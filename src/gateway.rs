@@ -5,6 +5,7 @@
 
 mod admin;
 mod cluster;
+mod complaints;
 mod groups;
 mod health;
 mod invalidate;
@@ -97,12 +98,9 @@ impl Gateway {
     async fn missed(self, target: Owned, headers: HeaderMap) -> Response<GatewayBody> {
         let Some(_place) = self.in_flight.enter() else { return problem(self.in_flight.full()) };
         let deadline = Instant::now() + self.parts.request_timeout;
-        match target.group.get(&target.key, deadline).await {
+        match target.group.miss(&target.key, deadline).await {
             Ok(answer) => self.reply.answer(&target.group, answer, &headers),
-            Err(error) => {
-                let problem_of = reply::problem(&target.group, &error);
-                problem(problem_of)
-            }
+            Err(error) => problem(self.reply.problem(&target.group, &error)),
         }
     }
 

@@ -209,9 +209,19 @@ impl Group {
     /// # Errors
     /// See [`GetError`]. An absent key is an [`Answer`] without a value, not an error.
     pub async fn get(self: &Arc<Self>, key: &[u8], deadline: Instant) -> Result<Answer, GetError> {
-        if let Some(answer) = self.cached(key) {
-            return Ok(answer);
+        check_key(key)?;
+        match self.cached(key) {
+            Some(answer) => Ok(answer),
+            None => self.miss(key, deadline).await,
         }
+    }
+
+    /// As [`get`](Self::get), for who has just been told by [`cached`](Self::cached) that there is nothing.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn miss(self: &Arc<Self>, key: &[u8], deadline: Instant) -> Result<Answer, GetError> {
+        check_key(key)?;
         let begun = self.clock.now();
         let result = self.get_missed(key, deadline).await;
         self.metrics.request(result.as_ref().ok().map(|answer| answer.outcome), self.since(begun));
@@ -317,6 +327,11 @@ impl Group {
 
     /// An owner-side flight: reads the origin and keeps what may be kept.
     async fn load(&self, key: &Key, hash: u64, slot: SlotState) -> Landing {
+        // Another flight may have landed since the look that missed: without a second look, a crowd would now and then
+        // be two queries.
+        if let Some(found) = self.store.peek(hash, key.as_bytes(), self.clock.now()) {
+            return Ok(found);
+        }
         if let Some(answer) = self.peek_previous(key, hash, slot).await {
             return Ok(answer);
         }

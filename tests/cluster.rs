@@ -5,7 +5,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc,
+        Arc, Barrier,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -21,11 +21,14 @@ use ggcache::{
     },
     task::Tasks,
     telemetry::NodeMetrics,
-    time::TokioClock,
+    time::{BootClock, Clock, Moment, TokioClock},
     transport::{Fault, MemoryNetwork},
 };
 use parking_lot::Mutex;
-use tokio::time::{Instant, sleep};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep},
+};
 
 const GROUP: &str = "scores";
 
@@ -238,6 +241,51 @@ async fn a_thousand_at_once_are_one_query() {
         assert_eq!(answer.expect("an answer").value, None);
     }
     assert_eq!(cluster.database.queries(), 2);
+}
+
+/// A clock that holds up whoever reads it the second time, once: a read of the group looks at the clock before it
+/// looks in memory, and after a miss.
+struct HoldingClock {
+    clock: BootClock,
+    readings: AtomicU64,
+    missed: Notify,
+    go_on: Barrier,
+}
+
+impl Clock for HoldingClock {
+    fn now(&self) -> Moment {
+        if self.readings.fetch_add(1, Ordering::SeqCst) == 1 {
+            self.missed.notify_one();
+            self.go_on.wait();
+        }
+        self.clock.now()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flight_that_lands_between_a_miss_and_the_next_flight_is_not_flown_again() {
+    let database = Arc::new(Database::default());
+    database.set("anna", "333");
+    let clock = Arc::new(HoldingClock {
+        clock: BootClock,
+        readings: AtomicU64::new(0),
+        missed: Notify::new(),
+        go_on: Barrier::new(2),
+    });
+    let parts = GroupParts { clock: clock.clone(), ..GroupParts::alone(Arc::clone(&database)) };
+    let group = Group::new(GroupName::new(GROUP).expect("a name"), config(), GroupSettings::default(), parts);
+    let get = || {
+        let group = Arc::clone(&group);
+        tokio::spawn(async move { group.get(b"anna", Instant::now() + Duration::from_secs(60)).await })
+    };
+    let held_up = get();
+    tokio::time::timeout(Duration::from_secs(60), clock.missed.notified()).await.expect("a miss");
+    let overtaking = get().await;
+    tokio::task::block_in_place(|| clock.go_on.wait());
+    let held_up = held_up.await;
+    assert_eq!(overtaking.expect("no panic").expect("an answer").outcome, Outcome::Load);
+    assert_eq!(held_up.expect("no panic").expect("an answer").outcome, Outcome::Hit);
+    assert_eq!(database.queries(), 1);
 }
 
 #[tokio::test(start_paused = true)]

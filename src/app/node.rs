@@ -126,19 +126,17 @@ impl Node {
         let limits = &config.limits;
         tasks.spawn_critical(
             "peer plane",
-            net::serve(plane("peer", listeners.peer), callee, limits.clone(), tasks.clone()),
+            net::serve(plane("peer", listeners.peer), callee, *limits, tasks.clone()),
         );
         let admin = Gateway::admin(parts.clone());
         tasks.spawn_critical(
             "admin plane",
-            net::serve(plane("admin", listeners.admin), admin, limits.clone(), tasks.clone()),
+            net::serve(plane("admin", listeners.admin), admin, *limits, tasks.clone()),
         );
         if let Some(listener) = listeners.api {
             let api = Gateway::api(parts);
-            tasks.spawn_critical(
-                "api plane",
-                net::serve(plane("api", listener), api, limits.clone(), tasks.clone()),
-            );
+            tasks
+                .spawn_critical("api plane", net::serve(plane("api", listener), api, *limits, tasks.clone()));
         }
         let (list, members) = StaticList::new(config.cluster.peers.clone());
         let node =

@@ -5,13 +5,12 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
 use std::fmt::Write as _;
 
-use super::GatewayBody;
+use super::{GatewayBody, complaints::Complaints};
 use crate::{
     cluster::Node,
     error::ErrorCode,
     group::{Answer, GetError, Group, LoadError, Outcome},
     problem::Problem,
-    telemetry::field,
 };
 
 static CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
@@ -19,13 +18,14 @@ static CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 /// What every answer of this node begins with.
 #[derive(Debug)]
 pub(super) struct NodeReply {
+    complaints: Complaints,
     /// This node's name as an item of a structured field (RFC 8941).
     name: String,
 }
 
 impl NodeReply {
     pub(super) fn new(me: &Node) -> Self {
-        Self { name: structured(me.address.as_str()) }
+        Self { complaints: Complaints::default(), name: structured(me.address.as_str()) }
     }
 
     /// The response to a read of a key.
@@ -69,6 +69,21 @@ impl NodeReply {
         response
     }
 
+    /// The problem that tells a client why there is no answer; the cause goes to the log.
+    pub(super) fn problem(&self, group: &Group, error: &GetError) -> Problem {
+        let detail = match error {
+            GetError::Load(LoadError::Unavailable(_) | LoadError::Broken(_)) => {
+                "the database could not answer; its error is in this node's log".to_owned()
+            }
+            // Which node that is, is the operators' business.
+            GetError::Peer { code, .. } => format!("the key's owner answered {}", code.as_str()),
+            error => error.to_string(),
+        };
+        let problem = Problem::new(error.code(), detail);
+        self.complaints.note(group.name(), error, problem.request_id());
+        problem
+    }
+
     /// RFC 9211: one member for each hop, the owner first.
     fn cache_status(&self, answer: &Answer, ttl: u64) -> HeaderValue {
         let mut text = BytesMut::with_capacity(96);
@@ -87,25 +102,6 @@ impl NodeReply {
         }
         HeaderValue::from_maybe_shared(text.freeze()).unwrap_or(HeaderValue::from_static("ggcache"))
     }
-}
-
-/// The problem that tells a client why there is no answer; the cause goes to the log.
-pub(super) fn problem(group: &Group, error: &GetError) -> Problem {
-    let detail = match error {
-        GetError::Load(LoadError::Unavailable(_) | LoadError::Broken(_)) => {
-            "the database could not answer; its error is in this node's log".to_owned()
-        }
-        error => error.to_string(),
-    };
-    let problem = Problem::new(error.code(), detail);
-    tracing::warn!(
-        { field::GROUP } = %group.name(),
-        request.id = %problem.request_id(),
-        code = error.code().as_str(),
-        error = error as &dyn std::error::Error,
-        "a read failed"
-    );
-    problem
 }
 
 /// A strong entity tag of 16 hex digits.

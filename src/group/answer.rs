@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr, sync::Arc, time::Duration};
 
 use thiserror::Error;
 
-use super::{LoadError, Value};
+use super::{KeyError, LoadError, Value};
 use crate::{cluster::Address, error::ErrorCode, time::Moment};
 
 /// Where an answer came from.
@@ -103,6 +103,9 @@ impl Answer {
 /// Why a group gave no answer. Cheap to clone: every waiter of a flight gets one.
 #[derive(Clone, Debug, Error)]
 pub enum GetError {
+    /// The bytes are not a key.
+    #[error(transparent)]
+    Key(#[from] KeyError),
     /// The origin was asked by this node and brought nothing.
     #[error(transparent)]
     Load(#[from] LoadError),
@@ -124,6 +127,7 @@ impl GetError {
     /// The code that an answer carries for this error.
     pub const fn code(&self) -> ErrorCode {
         match self {
+            Self::Key(_) => ErrorCode::BadRequest,
             Self::Load(error) => error.code(),
             Self::Peer { code, .. } => *code,
             Self::Deadline(_) => ErrorCode::DeadlineExceeded,

@@ -1,21 +1,25 @@
 //! Loading a group's own keys before the node says that it is ready.
 
 use super::{Group, Key, KeyScan, LoadError, Role, store::Fresh};
+use crate::cache::EvictionCause;
 
 /// Keys of one page of the scan, and of one query.
 const PAGE: usize = 200;
 
 impl Group {
-    /// Loads up to `rows` of the keys that this node owns, in the origin's key order. How many were kept.
+    /// Loads up to `rows` of the keys that this node owns, in the origin's key order, until the cache is full. How many
+    /// were kept.
     ///
     /// Cancel safe: what was kept stays.
     ///
     /// # Errors
     /// The first error of the scan or of a load; what was kept before it stays.
     pub async fn preload(&self, scan: &dyn KeyScan, rows: u64) -> Result<u64, LoadError> {
-        let mut kept = 0;
+        let displaced = || self.store.stats().evictions(EvictionCause::Capacity);
+        let (mut kept, before) = (0, displaced());
         let mut after: Option<Key> = None;
-        while kept < rows {
+        // Once the cache is full, each further row only takes another's place.
+        while kept < rows && displaced() == before {
             let mut page = scan.keys_after(after.as_ref(), PAGE).await?;
             let Some(last) = page.last() else { break };
             after = Some(last.clone());

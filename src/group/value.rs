@@ -39,7 +39,8 @@ pub struct Value {
 }
 
 impl Value {
-    /// A value of `bytes`, which are taken over without a copy.
+    /// A value of `bytes`, which are taken over without a copy. A buffer with spare capacity keeps it, and it is not
+    /// accounted for: shrink it first.
     pub fn new(bytes: impl Into<Bytes>, kind: ContentKind) -> Self {
         let bytes = bytes.into();
         let tag = xxh3_64_with_seed(&bytes, kind as u64);
@@ -48,7 +49,7 @@ impl Value {
 
     /// A value of UTF-8 text.
     pub fn text(text: impl Into<String>) -> Self {
-        Self::new(text.into(), ContentKind::Text)
+        Self::new(text.into().into_boxed_str().into_boxed_bytes(), ContentKind::Text)
     }
 
     /// The value's bytes.

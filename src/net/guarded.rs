@@ -35,6 +35,11 @@ impl Phase {
         self.0.store(BUSY, Ordering::Relaxed);
     }
 
+    /// Whether a request has begun to come, or the connection has not sent anything yet.
+    pub(super) fn is_head(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == HEAD
+    }
+
     /// A response is on its way; the next thing to come is another request.
     pub(super) fn idle(&self) {
         self.0.store(IDLE, Ordering::Relaxed);
@@ -128,8 +133,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
         }
         if result.is_ready() {
             if phase == IDLE && buf.filled().len() > before {
-                // The first bytes of a request: its head is due from here on.
+                // The first bytes of a request: its head is due from here on. The phases may go through a whole
+                // round before this is asked again, so the timer is reset here and not by comparison then.
                 this.phase.0.store(HEAD, Ordering::Relaxed);
+                this.read.reset();
+                this.armed_for = HEAD;
             }
             return result;
         }
@@ -225,6 +233,26 @@ mod tests {
             client.write_all(b"late").await
         });
         assert_eq!(read(&mut guarded).await.0.expect("waited"), 4);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_in_use_is_never_idle_for_long() {
+        let (mut client, server) = tokio::io::duplex(64);
+        let (mut guarded, phase) = Guarded::new(server, PATIENCE);
+        phase.idle();
+        for _ in 0..6 {
+            let (written, (result, _)) = tokio::join!(
+                async {
+                    tokio::time::sleep(PATIENCE.idle / 2).await;
+                    client.write_all(b"request").await
+                },
+                read(&mut guarded)
+            );
+            written.expect("the server listens");
+            assert_eq!(result.expect("it is in use"), 7);
+            phase.busy();
+            phase.idle();
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -9,7 +9,7 @@ use hyper::{body::Incoming, server::conn::http1};
 use hyper_util::rt::TokioIo;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore},
 };
 
 use super::{
@@ -50,14 +50,27 @@ pub async fn serve<H: Handler>(plane: Plane, handler: H, limits: LimitsConfig, t
         limit => limit,
     }));
     let stopping = tasks.stopping().clone();
+    let mut complained = false;
     loop {
         let accepted = tokio::select! {
             biased;
             () = stopping.cancelled() => return,
             accepted = accept(&plane, &slots) => accepted,
         };
-        let Some((stream, client, slot)) = accepted else { continue };
-        let connection = connection(stream, client, handler.clone(), limits.clone(), tasks.clone());
+        let (stream, client, slot) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Once for each time that it begins: it goes on until connections end.
+                if !std::mem::replace(&mut complained, true) {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(plane = plane.name, error, "can't accept connections");
+                }
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        complained = false;
+        let connection = connection(stream, client, handler.clone(), limits, tasks.clone());
         let connections = plane.connections.clone();
         tasks.spawn(async move {
             connections.increment(1.0);
@@ -71,22 +84,14 @@ pub async fn serve<H: Handler>(plane: Plane, handler: H, limits: LimitsConfig, t
 async fn accept(
     plane: &Plane,
     slots: &Arc<Semaphore>,
-) -> Option<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
-    let slot = Arc::clone(slots).acquire_owned().await.ok()?;
-    match plane.listener.accept().await {
-        Ok((stream, client)) => Some((stream, client, slot)),
-        Err(error) => {
-            tracing::warn!(
-                plane = plane.name,
-                error = &error as &dyn std::error::Error,
-                "can't accept a connection"
-            );
-            // Out of descriptors: they come back when connections end, not by asking at once again.
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            None
-        }
-    }
+) -> std::io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+    let slot = Arc::clone(slots).acquire_owned().await.map_err(std::io::Error::other)?;
+    let (stream, client) = plane.listener.accept().await?;
+    Ok((stream, client, slot))
 }
+
+/// Out of descriptors: they come back when connections end, not by asking at once again.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 async fn connection<H: Handler>(
     stream: TcpStream,
@@ -99,6 +104,7 @@ async fn connection<H: Handler>(
     let _ = stream.set_nodelay(true);
     let patience = Patience { head: limits.header_timeout, idle: limits.idle_timeout };
     let (stream, phase) = Guarded::new(stream, patience);
+    let watched = phase.clone();
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
         phase.busy();
         let (handler, phase) = (handler.clone(), phase.clone());
@@ -109,13 +115,20 @@ async fn connection<H: Handler>(
         }
     });
     let mut http = http1::Builder::new();
-    http.half_close(true).pipeline_flush(true).max_buf_size(limits.header_bytes.max(HEAD_BYTES_MIN));
+    // Not `pipeline_flush`: hyper then holds an answer back while any byte of a next request is there, and so never
+    // sends the 400 to what is malformed. It is quick because it writes without `writev`, and that can be had alone.
+    http.half_close(true).writev(false).max_buf_size(limits.header_bytes.max(HEAD_BYTES_MIN));
     let mut serving = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service));
     let served = tokio::select! {
         served = &mut serving => served,
         () = tasks.stopping().cancelled() => {
             serving.as_mut().graceful_shutdown();
-            serving.await
+            match tokio::time::timeout(HEAD_GRACE, &mut serving).await {
+                Ok(served) => served,
+                // Half a request is not under way yet; it may never come.
+                Err(_) if watched.is_head() => Ok(()),
+                Err(_) => serving.await,
+            }
         }
     };
     if let Err(error) = served {
@@ -123,5 +136,7 @@ async fn connection<H: Handler>(
     }
 }
 
+/// How long a stopping node waits for the rest of a request's head.
+const HEAD_GRACE: Duration = Duration::from_secs(1);
 /// The least buffer that hyper takes, in bytes.
 const HEAD_BYTES_MIN: usize = 8192;

@@ -160,7 +160,8 @@ impl ValueRenderer {
             Field::Blob(bytes) => (bytes, ContentKind::Binary),
         };
         self.check_size(bytes.len())?;
-        Ok(Value::new(bytes, kind))
+        // A string that was written to grew by doubling, and would keep what it did not need.
+        Ok(Value::new(bytes.into_boxed_slice(), kind))
     }
 
     fn render_object(&self, fields: Vec<Field>, columns: &[Column]) -> Result<Value, RenderError> {
@@ -188,7 +189,7 @@ impl ValueRenderer {
         }
         json.push('}');
         self.check_size(json.len())?;
-        Ok(Value::new(json, ContentKind::Json))
+        Ok(Value::new(json.into_boxed_str().into_boxed_bytes(), ContentKind::Json))
     }
 
     fn check_size(&self, bytes: usize) -> Result<(), RenderError> {

@@ -7,7 +7,7 @@ use crate::{
     error::ErrorCode,
     group::{
         ContentKind, Group, GroupConfig, GroupName, GroupParts, GroupSettings, Groups, Key, LoadError,
-        Outcome, PeerError, PeerRequest, PeerTransport, Value,
+        Outcome, PeerError, PeerRequest, PeerTransport, Peers, Value,
     },
     origin::MapLoader,
 };
@@ -44,7 +44,16 @@ impl Callee {
         let large = Value::new(vec![7; VALUE_BYTES_MAX], ContentKind::Binary);
         origin.insert(Key::new("large").expect("a key"), large);
         let views = Arc::new(ViewCell::new(View::new(Node::new(address.clone()), [], 8)));
-        let parts = GroupParts { views: Arc::clone(&views), ..GroupParts::alone(Arc::clone(&origin)) };
+        let parts = GroupParts::alone(Arc::clone(&origin));
+        let peers = Peers::new(
+            Arc::new(NoPeers),
+            Arc::clone(&views),
+            Arc::clone(&parts.clock),
+            parts.tasks.clone(),
+            parts.metrics.clone(),
+            Duration::from_secs(1),
+        );
+        let parts = GroupParts { peers, ..parts };
         let settings = GroupSettings { digest: DIGEST, ..GroupSettings::default() };
         let name = GroupName::new("scores").expect("a name");
         let group = Group::new(name, GroupConfig::default(), settings, parts);

@@ -92,6 +92,9 @@ impl Handler for PeerService {
             .unwrap_or_else(|error| {
                 let mut response = Problem::new(error.code, error.detail).into_response();
                 response.headers_mut().insert(ERROR, HeaderValue::from_static(error.code.as_str()));
+                if error.code == ErrorCode::MethodNotAllowed {
+                    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, POST"));
+                }
                 response
             })
             .map(Full::new)
