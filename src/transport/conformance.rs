@@ -6,7 +6,7 @@ use crate::{
     cluster::{Address, Epoch, Node, View, ViewCell},
     error::ErrorCode,
     group::{
-        ContentKind, Group, GroupConfig, GroupName, GroupParts, GroupSettings, Groups, Key, LoadError,
+        ContentKind, Group, GroupConfig, NoPeers, GroupName, GroupParts, GroupSettings, Groups, Key, LoadError,
         Outcome, PeerError, PeerRequest, PeerTransport, Peers, Value,
     },
     origin::MapLoader,
