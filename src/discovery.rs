@@ -12,7 +12,7 @@ mod config;
 mod static_list;
 
 pub use allow::{AllowedPeer, AllowedPeers, AllowedPeersError};
-pub use config::{ClusterConfig, DiscoveryKind};
+pub use config::{ClusterConfig, DiscoveryKind, TransportKind};
 pub use static_list::{StaticList, StaticListHandle};
 
 use crate::{

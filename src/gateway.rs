@@ -6,6 +6,8 @@
 mod admin;
 mod cluster;
 mod complaints;
+#[cfg(feature = "grpc")]
+mod grpc;
 mod groups;
 mod health;
 mod invalidate;
@@ -24,6 +26,8 @@ use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
+#[cfg(feature = "grpc")]
+pub use grpc::client_rpcs;
 pub use health::Readiness;
 
 use crate::{

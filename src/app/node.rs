@@ -9,14 +9,19 @@ use super::origins::{Origin, Origins};
 use crate::{
     cluster::{self, NodeId, View, ViewCell},
     config::Config,
-    discovery::{self, StaticList, StaticListHandle},
+    discovery::{self, StaticList, StaticListHandle, TransportKind},
     gateway::{Gateway, GatewayParts, Readiness},
     group::{Group, GroupParts, GroupSettings, Groups, PeerTransport, Peers},
-    net::{self, Plane},
+    net::{self, Plane, Rpcs},
     task::Tasks,
     telemetry::{NodeMetrics, field},
     time::BootClock,
     transport::{HttpTransport, PeerService},
+};
+#[cfg(feature = "grpc")]
+use crate::{
+    gateway,
+    transport::{GrpcTransport, PEER_SERVICE, PeerRpcs},
 };
 
 /// Expired entries that a group takes in hand at a time, so that no shard is locked for long.
@@ -85,10 +90,8 @@ impl Node {
         };
         let views = Arc::new(ViewCell::new(View::new(me.clone(), [], config.cluster.virtual_nodes)));
         metrics.view(1, false);
-        let transport = HttpTransport::new(config.cluster.peer_timeout, config.limits.value_bytes)?;
-        let transport: Arc<dyn PeerTransport> = Arc::new(transport);
         let peers = Peers::new(
-            transport,
+            transport(&config)?,
             Arc::clone(&views),
             Arc::new(BootClock),
             tasks.clone(),
@@ -126,7 +129,7 @@ impl Node {
         let limits = &config.limits;
         tasks.spawn_critical(
             "peer plane",
-            net::serve(plane("peer", listeners.peer), callee, *limits, tasks.clone()),
+            net::serve_with(plane("peer", listeners.peer), callee, peer_rpcs(&parts), *limits, tasks.clone()),
         );
         let admin = Gateway::admin(parts.clone());
         tasks.spawn_critical(
@@ -135,8 +138,11 @@ impl Node {
         );
         if let Some(listener) = listeners.api {
             let api = Gateway::api(parts);
-            tasks
-                .spawn_critical("api plane", net::serve(plane("api", listener), api, *limits, tasks.clone()));
+            let rpcs = api_rpcs(&api);
+            tasks.spawn_critical(
+                "api plane",
+                net::serve_with(plane("api", listener), api, rpcs, *limits, tasks.clone()),
+            );
         }
         let (list, members) = StaticList::new(config.cluster.peers.clone());
         let node =
@@ -254,6 +260,44 @@ impl Drop for Node {
     fn drop(&mut self) {
         self.tasks.stop();
     }
+}
+
+/// What peers are asked by.
+fn transport(config: &Config) -> anyhow::Result<Arc<dyn PeerTransport>> {
+    let (connect_timeout, value_bytes) = (config.cluster.peer_timeout, config.limits.value_bytes);
+    Ok(match config.cluster.transport {
+        TransportKind::Http => Arc::new(HttpTransport::new(connect_timeout, value_bytes)?),
+        #[cfg(feature = "grpc")]
+        TransportKind::Grpc => Arc::new(GrpcTransport::new(connect_timeout, value_bytes)),
+    })
+}
+
+/// What the peer plane answers over gRPC: other nodes, and clients that found the node in etcd.
+#[cfg(feature = "grpc")]
+fn peer_rpcs(parts: &GatewayParts) -> Option<Rpcs> {
+    let peers = PeerRpcs::server(
+        Arc::clone(&parts.groups),
+        Arc::clone(&parts.views),
+        parts.metrics.clone(),
+        parts.request_timeout,
+    );
+    Some(gateway::client_rpcs(parts, &[PEER_SERVICE]).add_service(peers).prepare())
+}
+
+#[cfg(not(feature = "grpc"))]
+const fn peer_rpcs(_: &GatewayParts) -> Option<Rpcs> {
+    None
+}
+
+/// What the api plane answers over gRPC.
+#[cfg(feature = "grpc")]
+fn api_rpcs(api: &Gateway) -> Option<Rpcs> {
+    Some(api.rpcs().prepare())
+}
+
+#[cfg(not(feature = "grpc"))]
+const fn api_rpcs(_: &Gateway) -> Option<Rpcs> {
+    None
 }
 
 /// Whether the node stopped before `period` was over.

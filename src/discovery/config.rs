@@ -40,6 +40,50 @@ impl fmt::Display for DiscoveryKind {
 #[error("not a kind of discovery, which is static")]
 pub struct UnknownDiscovery;
 
+/// How a node asks its peers. It answers them in both ways.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TransportKind {
+    /// Over HTTP/1.1.
+    #[default]
+    Http,
+    /// By gRPC.
+    #[cfg(feature = "grpc")]
+    Grpc,
+}
+
+impl TransportKind {
+    /// The names of those that this build speaks.
+    const NAMES: &'static [&'static str] = if cfg!(feature = "grpc") { &["http", "grpc"] } else { &["http"] };
+}
+
+impl FromStr for TransportKind {
+    type Err = UnknownTransport;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        match name {
+            "http" => Ok(Self::Http),
+            #[cfg(feature = "grpc")]
+            "grpc" => Ok(Self::Grpc),
+            _ => Err(UnknownTransport),
+        }
+    }
+}
+
+impl fmt::Display for TransportKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Http => "http",
+            #[cfg(feature = "grpc")]
+            Self::Grpc => "grpc",
+        })
+    }
+}
+
+/// The name is not that of a transport.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a transport, which is http or grpc")]
+pub struct UnknownTransport;
+
 /// How a node takes part in a cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClusterConfig {
@@ -49,6 +93,8 @@ pub struct ClusterConfig {
     pub peers: Vec<Address>,
     /// Who may become a peer.
     pub allowed_peers: AllowedPeers,
+    /// How peers are asked.
+    pub transport: TransportKind,
     /// Points on the ring of a node of weight 1. The same at every node, or they disagree on owners.
     pub virtual_nodes: u32,
     /// After how long a silent peer is asked for a sign of life.
@@ -67,6 +113,7 @@ impl Default for ClusterConfig {
             discovery: DiscoveryKind::default(),
             peers: Vec::new(),
             allowed_peers: AllowedPeers::default(),
+            transport: TransportKind::default(),
             virtual_nodes: 2048,
             peer_timeout: Duration::from_millis(250),
             failover_ttl: Duration::from_secs(5),
@@ -97,6 +144,7 @@ impl ClusterConfig {
                 allowed,
                 "an address, a network or a host name outside link-local; write for example \"10.0.0.0/8\"",
             )),
+            transport: section.choice("transport", default.transport, TransportKind::NAMES),
             virtual_nodes: section.integer("virtual_nodes", default.virtual_nodes, VIRTUAL_NODES),
             peer_timeout: section.duration("peer_timeout", default.peer_timeout),
             failover_ttl: section.duration("failover_ttl", default.failover_ttl),
