@@ -51,6 +51,9 @@ struct Arguments {
     /// A single key of the nodes' configuration; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
+    /// The nodes and the client know each other by a list, though the build knows etcd
+    #[arg(long = "static")]
+    static_list: bool,
     /// The client asks by gRPC
     #[arg(long)]
     grpc: bool,
@@ -101,6 +104,9 @@ async fn run_all(arguments: &Arguments) -> ExitCode {
 /// Why it can't be run here.
 async fn run(scenario: Scenario, arguments: &Arguments) -> Result<report::Row, String> {
     let site = Site::with(&items::configuration(GROUP), &items::table(ROWS));
+    if scenario.needs_etcd() && arguments.static_list {
+        return Err("it needs etcd, and --static says not to use it".to_owned());
+    }
     if scenario.needs_etcd() && !rig::fleet::knows_etcd(&site) {
         return Err("it needs etcd, which is not installed or which this build does not know".to_owned());
     }
@@ -111,7 +117,8 @@ async fn run(scenario: Scenario, arguments: &Arguments) -> Result<report::Row, S
         None
     };
     let spare = usize::from(scenario == Scenario::Join);
-    let plan = Plan { count: NODES, spare, settings: arguments.set.clone(), network, static_list: false };
+    let static_list = arguments.static_list;
+    let plan = Plan { count: NODES, spare, settings: arguments.set.clone(), network, static_list };
     let mut fleet = Fleet::start(site, plan).await;
     let queries = Queries::watch(fleet.nodes.iter().map(|node| node.admin()).collect());
     let client = fleet.client(NODES, DEADLINE, arguments.grpc)?;

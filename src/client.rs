@@ -29,6 +29,8 @@
 mod builder;
 mod endpoint;
 mod error;
+#[cfg(feature = "grpc")]
+mod grpc;
 mod http;
 mod nodes;
 mod retry;

@@ -129,6 +129,61 @@ async fn values_larger_than_the_client_takes_are_refused() {
     assert_eq!(client.get(&group("scores"), &key("..")).await.expect("1 byte").expect("a value").bytes, "1");
 }
 
+#[cfg(feature = "grpc")]
+#[tokio::test]
+async fn the_service_is_asked_at_the_api_and_the_peer_plane() {
+    let cluster = nodes(2).await;
+    let node = &cluster.nodes[0];
+    for plane in [node.api(), node.peer()] {
+        let endpoint: Endpoint = format!("grpc://{plane}").parse().expect("an endpoint");
+        let client =
+            Client::builder().addresses([endpoint]).deadline(support::PATIENCE).build().expect("valid");
+        for (name, score) in [("张三", "333"), ("..", "1"), ("a/../b", "3")] {
+            let fetched = client.get(&group("scores"), &key(name)).await.expect("an answer").expect(name);
+            assert_eq!(fetched.bytes, score, "{name}");
+        }
+        assert_eq!(client.get(&group("scores"), &key("nobody")).await.expect("an answer"), None);
+        let error = client.get(&group("nothing"), &key("x")).await.expect_err("there is no such group");
+        assert_eq!((error.code(), error.attempts()), (ErrorCode::GroupNotFound, 1));
+        let error = client.get(&group("blobs"), &key([0xff, 0])).await.expect_err("the key is not text");
+        assert_eq!((error.code(), error.attempts()), (ErrorCode::BadRequest, 1));
+    }
+
+    let address = format!("grpc://{}", node.peer());
+    let arguments: [&[u8]; 5] = [b"--addresses", address.as_bytes(), b"--group", b"scores", b".."];
+    assert_eq!(get(&cluster, &arguments), (Some(0), b"1".to_vec(), String::new()));
+}
+
+#[cfg(feature = "grpc")]
+#[tokio::test]
+async fn over_grpc_too_nodes_that_do_not_answer_are_passed_over() {
+    let cluster = nodes(1).await;
+    let silent = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let gone = TcpListener::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("an address");
+    let addresses = [cluster.nodes[0].peer(), silent.local_addr().expect("an address"), gone];
+    let endpoints = addresses.map(|address| format!("grpc://{address}").parse().expect("an endpoint"));
+    let client = Client::builder().addresses(endpoints).deadline(Duration::from_secs(6)).build();
+    let client = client.expect("valid");
+    let mut attempts = 0;
+    for _ in 0..6 {
+        let fetched = client.get(&group("scores"), &key("张三")).await.expect("an answer").expect("a value");
+        assert_eq!(fetched.bytes, "333");
+        attempts = attempts.max(fetched.attempts);
+    }
+    assert!(attempts > 1, "the others had their turn");
+}
+
+#[cfg(feature = "grpc")]
+#[tokio::test]
+async fn over_grpc_too_values_larger_than_the_client_takes_are_refused() {
+    let cluster = nodes(1).await;
+    let endpoint = format!("grpc://{}", cluster.nodes[0].peer()).parse().expect("an endpoint");
+    let client = Client::builder().addresses([endpoint]).value_bytes_max(2).deadline(support::PATIENCE);
+    let client = client.build().expect("valid");
+    let error = client.get(&group("scores"), &key("张三")).await.expect_err("3 bytes");
+    assert_eq!((error.code(), error.attempts()), (ErrorCode::TooLarge, 1));
+}
+
 /// What the program wrote and how it ended.
 fn get(cluster: &Cluster, arguments: &[&[u8]]) -> (Option<i32>, Vec<u8>, String) {
     let mut command = cluster.site.command(&["get", "--deadline", "20s"]);

@@ -48,6 +48,8 @@ struct Sample {
     due: Instant,
     /// From when it was due.
     took: Duration,
+    /// From when it was due until it was sent.
+    lag: Duration,
     /// Whether it ended after its deadline.
     late: bool,
     outcome: Outcome,
@@ -72,6 +74,8 @@ pub struct Summary {
     pub seconds: f64,
     pub p50: Duration,
     pub p99: Duration,
+    /// The longest that a request was sent after it was due: how long this machine stood still.
+    pub stall: Duration,
 }
 
 impl Summary {
@@ -127,6 +131,7 @@ impl Requests {
                 Outcome::Wrong => summary.wrong += 1,
                 Outcome::Error(code) => *summary.errors.entry(code.as_str()).or_default() += 1,
             }
+            summary.stall = summary.stall.max(sample.lag);
             times.push(sample.took);
         }
         times.sort_unstable();
@@ -161,6 +166,7 @@ async fn generate(
             let deadline = demand.deadline;
             under_way.spawn(async move {
                 let begun = Instant::now();
+                let lag = begun.saturating_duration_since(due);
                 let answer = client.get_until(&group, &key, begun + deadline).await;
                 let late = begun.elapsed() > deadline + DEADLINE_SLACK;
                 let outcome = match &answer {
@@ -171,7 +177,7 @@ async fn generate(
                     }
                     Err(error) => Outcome::Error(error.code()),
                 };
-                samples.lock().push(Sample { due, took: due.elapsed(), late, outcome });
+                samples.lock().push(Sample { due, took: due.elapsed(), lag, late, outcome });
             });
         }
         while under_way.try_join_next().is_some() {}

@@ -5,11 +5,14 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use anyhow::Context as _;
 use tokio::net::TcpListener;
 
-use super::origins::{Origin, Origins};
+use super::{
+    membership::{self, Membership},
+    origins::{Origin, Origins},
+};
 use crate::{
     cluster::{self, NodeId, View, ViewCell},
     config::Config,
-    discovery::{self, StaticList, StaticListHandle, TransportKind},
+    discovery::{self, Discovery, StaticListHandle, TransportKind},
     gateway::{Gateway, GatewayParts, Readiness},
     group::{Group, GroupParts, GroupSettings, Groups, PeerTransport, Peers},
     net::{self, Plane, Rpcs},
@@ -70,7 +73,7 @@ pub struct Node {
     views: Arc<ViewCell>,
     peers: Arc<Peers>,
     metrics: NodeMetrics,
-    members: StaticListHandle,
+    membership: Membership,
     grace: Duration,
 }
 
@@ -86,8 +89,10 @@ impl Node {
         let me = cluster::Node {
             id: Some(NodeId::new(fastrand::u64(..))),
             weight: config.node.weight,
+            api: membership::api_address(&config),
             ..cluster::Node::new(config.node.advertise.clone())
         };
+        let (discovery, membership) = Membership::new(&config, &me, &metrics)?;
         let views = Arc::new(ViewCell::new(View::new(me.clone(), [], config.cluster.virtual_nodes)));
         metrics.view(1, false);
         let peers = Peers::new(
@@ -144,21 +149,20 @@ impl Node {
                 net::serve_with(plane("api", listener), api, rpcs, *limits, tasks.clone()),
             );
         }
-        let (list, members) = StaticList::new(config.cluster.peers.clone());
         let node =
-            Self { grace: config.limits.shutdown_grace, tasks, readiness, groups, views, peers, metrics, members };
+            Self { grace: config.limits.shutdown_grace, tasks, readiness, groups, views, peers, metrics, membership };
         node.keep_house();
-        node.join(list, preloads);
+        node.join(discovery, preloads);
         Ok(node)
     }
 
     /// Follows the discovery; once there is a view, preloads what is the node's own and says that it is ready.
-    fn join(&self, list: StaticList, preloads: Vec<Preload>) {
+    fn join(&self, discovery: Box<dyn Discovery>, preloads: Vec<Preload>) {
         let (seen, first_view) = tokio::sync::oneshot::channel();
         let peers = Arc::clone(&self.peers);
         let follow =
             discovery::follow(
-                Box::new(list),
+                discovery,
                 Arc::clone(&self.views),
                 self.metrics.clone(),
                 move |view| peers.view_changed(view),
@@ -167,11 +171,14 @@ impl Node {
                     let _ = seen.send(());
                 },
             );
-        let stopping = self.tasks.stopping().clone();
+        let tasks = self.tasks.clone();
         self.tasks.spawn(async move {
             tokio::select! {
-                () = stopping.cancelled() => {}
-                () = follow => {}
+                () = tasks.stopping().cancelled() => {}
+                ended = follow => if let Err(error) = ended {
+                    tracing::error!(error = &error as &dyn std::error::Error, "the node can't take part; it stops");
+                    tasks.stop();
+                }
             }
         });
         let (readiness, stopping) = (self.readiness.clone(), self.tasks.stopping().clone());
@@ -222,6 +229,7 @@ impl Node {
     /// Answers the requests under way, takes no more, and ends; at the latest after the configured grace.
     pub async fn stop(&self) {
         self.readiness.stopping();
+        self.membership.leave().await;
         self.tasks.stop();
         if self.tasks.join(self.grace).await {
             tracing::info!("the node has stopped");
@@ -245,9 +253,9 @@ impl Node {
         &self.metrics
     }
 
-    /// Changes the list of members while the node runs.
-    pub const fn members(&self) -> &StaticListHandle {
-        &self.members
+    /// Changes the list of members while the node runs, if it goes by one.
+    pub const fn members(&self) -> Option<&StaticListHandle> {
+        self.membership.list()
     }
 
     /// Whether the node wants requests.

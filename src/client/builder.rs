@@ -29,6 +29,10 @@ pub enum BuildError {
     NoTime,
     #[error("the HTTP client can't be built")]
     Http(#[source] reqwest::Error),
+    #[cfg(feature = "grpc")]
+    #[error("the gRPC client can't be built")]
+    Grpc(#[source] tonic::transport::Error),
+    #[cfg(not(feature = "grpc"))]
     #[error("{0} can't be asked: this build does not speak gRPC")]
     NoGrpc(Endpoint),
 }

@@ -55,6 +55,13 @@ pub(super) enum Failure {
     Status(Endpoint, u16),
     #[error("{0} sent a value of more than {1} bytes, which is this client's limit")]
     TooLarge(Endpoint, usize),
+    #[cfg(feature = "grpc")]
+    #[error("the key is not text (UTF-8), and {0} takes only text; ask over HTTP")]
+    NotText(Endpoint),
+    /// A proxy's error, or a server's that is no node.
+    #[cfg(feature = "grpc")]
+    #[error("{0} answered with a status that is not a node's answer")]
+    Rpc(Endpoint, #[source] tonic::Status),
 }
 
 impl Failure {
@@ -64,6 +71,10 @@ impl Failure {
             Self::Silent(..) => ErrorCode::DeadlineExceeded,
             Self::Refused(_, code, _) => *code,
             Self::TooLarge(..) => ErrorCode::TooLarge,
+            #[cfg(feature = "grpc")]
+            Self::NotText(_) => ErrorCode::BadRequest,
+            #[cfg(feature = "grpc")]
+            Self::Rpc(..) => ErrorCode::PeerUnavailable,
         }
     }
 
@@ -75,6 +86,8 @@ impl Failure {
             // What a proxy says when the node behind it is away.
             Self::Status(_, status) => matches!(status, 502..=504),
             Self::TooLarge(..) => false,
+            #[cfg(feature = "grpc")]
+            Self::NotText(_) | Self::Rpc(..) => false,
         }
     }
 
@@ -87,6 +100,10 @@ impl Failure {
             Self::Silent(_, patience) => *patience >= ATTEMPT_MIN,
             Self::Refused(_, code, _) => matches!(code, ErrorCode::ShuttingDown | ErrorCode::Overloaded),
             Self::NoNodes | Self::TooLarge(..) => false,
+            #[cfg(feature = "grpc")]
+            Self::NotText(_) => false,
+            #[cfg(feature = "grpc")]
+            Self::Rpc(..) => true,
         }
     }
 }

@@ -48,11 +48,21 @@ pub(super) trait Connect: fmt::Debug + Send + Sync {
 #[derive(Debug)]
 pub(super) struct Wires {
     http: HttpClient,
+    #[cfg(feature = "grpc")]
+    connect_timeout: Duration,
+    #[cfg(feature = "grpc")]
+    value_bytes_max: usize,
 }
 
 impl Wires {
     pub(super) fn new(connect_timeout: Duration, value_bytes_max: usize) -> Result<Self, BuildError> {
-        Ok(Self { http: HttpClient::new(connect_timeout, value_bytes_max)? })
+        Ok(Self {
+            http: HttpClient::new(connect_timeout, value_bytes_max)?,
+            #[cfg(feature = "grpc")]
+            connect_timeout,
+            #[cfg(feature = "grpc")]
+            value_bytes_max,
+        })
     }
 }
 
@@ -60,6 +70,12 @@ impl Connect for Wires {
     fn connect(&self, endpoint: &Endpoint) -> Result<Arc<dyn Wire>, BuildError> {
         match endpoint.protocol {
             Protocol::Http => Ok(Arc::new(self.http.wire(endpoint))),
+            #[cfg(feature = "grpc")]
+            Protocol::Grpc => {
+                let wire = super::grpc::GrpcWire::new(endpoint, self.connect_timeout, self.value_bytes_max)?;
+                Ok(Arc::new(wire))
+            }
+            #[cfg(not(feature = "grpc"))]
             Protocol::Grpc => Err(BuildError::NoGrpc(endpoint.clone())),
         }
     }

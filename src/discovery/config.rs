@@ -1,7 +1,10 @@
 //! `[cluster]`: who the peers are, and how long they are waited for.
 
+mod etcd;
+
 use std::{collections::BTreeSet, fmt, ops::RangeInclusive, str::FromStr, time::Duration};
 
+pub use self::etcd::{EtcdConfig, EtcdEndpoint, EtcdEndpointError, EtcdPassword};
 use super::allow::AllowedPeers;
 use crate::{
     cluster::{Address, VIRTUAL_NODES_MAX},
@@ -14,6 +17,8 @@ pub enum DiscoveryKind {
     /// From the configuration's list of peers.
     #[default]
     Static,
+    /// From etcd, where each node registers.
+    Etcd,
 }
 
 impl FromStr for DiscoveryKind {
@@ -22,6 +27,7 @@ impl FromStr for DiscoveryKind {
     fn from_str(name: &str) -> Result<Self, Self::Err> {
         match name {
             "static" => Ok(Self::Static),
+            "etcd" => Ok(Self::Etcd),
             _ => Err(UnknownDiscovery),
         }
     }
@@ -31,13 +37,14 @@ impl fmt::Display for DiscoveryKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Static => "static",
+            Self::Etcd => "etcd",
         })
     }
 }
 
 /// The name is not that of a kind of discovery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not a kind of discovery, which is static")]
+#[error("not a kind of discovery, which is static or etcd")]
 pub struct UnknownDiscovery;
 
 /// How a node asks its peers. It answers them in both ways.
@@ -87,9 +94,12 @@ pub struct UnknownTransport;
 /// How a node takes part in a cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClusterConfig {
+    /// The name under which the nodes of this cluster register, and others find them.
+    pub service: String,
     /// How the peers are found.
     pub discovery: DiscoveryKind,
-    /// The members, this node among them or not; empty for a node on its own.
+    /// The members, this node among them or not; empty for a node on its own. With etcd: the first view, if etcd does
+    /// not answer at the start.
     pub peers: Vec<Address>,
     /// Who may become a peer.
     pub allowed_peers: AllowedPeers,
@@ -110,6 +120,7 @@ pub struct ClusterConfig {
 impl Default for ClusterConfig {
     fn default() -> Self {
         Self {
+            service: "GGroupCache".to_owned(),
             discovery: DiscoveryKind::default(),
             peers: Vec::new(),
             allowed_peers: AllowedPeers::default(),
@@ -123,6 +134,8 @@ impl Default for ClusterConfig {
     }
 }
 
+/// The longest name of a service, in bytes.
+const SERVICE_BYTES_MAX: usize = 128;
 const VIRTUAL_NODES: RangeInclusive<u32> = 1..=VIRTUAL_NODES_MAX;
 const PEER_TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(60);
 const FAILOVER_TTL: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(60 * 60);
@@ -133,7 +146,8 @@ impl ClusterConfig {
         let default = Self::default();
         let allowed = default.allowed_peers.entries().to_vec();
         let mut config = Self {
-            discovery: section.choice("discovery", default.discovery, &["static"]),
+            service: section.string("service", &default.service),
+            discovery: section.choice("discovery", default.discovery, &["static", "etcd"]),
             peers: section.parsed_list(
                 "peers",
                 default.peers,
@@ -163,6 +177,7 @@ impl ClusterConfig {
     pub const fn tells_weights(&self) -> bool {
         match self.discovery {
             DiscoveryKind::Static => false,
+            DiscoveryKind::Etcd => true,
         }
     }
 
@@ -172,6 +187,18 @@ impl ClusterConfig {
     /// Every value that is wrong, under its key in the section.
     pub fn validate(&self) -> Result<(), Faults> {
         let mut checks = Checks::new();
+        if !is_service(&self.service) {
+            checks.fault(
+                "service",
+                format!(
+                    "it is not 1 to {SERVICE_BYTES_MAX} of a-z, A-Z, 0-9, _, -, . and single slashes inside; \
+                     write for example \"GGroupCache\""
+                ),
+            );
+        }
+        if self.discovery == DiscoveryKind::Etcd && !cfg!(feature = "etcd") {
+            checks.fault("discovery", "etcd is not in this build; build it with the feature \"etcd\"");
+        }
         let mut seen = BTreeSet::new();
         for peer in &self.peers {
             if !seen.insert(peer) {
@@ -196,9 +223,25 @@ impl ClusterConfig {
     }
 }
 
+/// Whether etcd keys can begin with the name and a slash without meaning another service as well.
+fn is_service(name: &str) -> bool {
+    let valid = |b: u8| b.is_ascii_alphanumeric() || b"_-.".contains(&b);
+    name.len() <= SERVICE_BYTES_MAX && name.split('/').all(|part| !part.is_empty() && part.bytes().all(valid))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn services() {
+        for name in ["GGroupCache", "a", "team/cache-2.eu"] {
+            assert!(is_service(name), "{name}");
+        }
+        for name in ["", "/", "a/", "/a", "a//b", "a b", "é", &"a".repeat(SERVICE_BYTES_MAX + 1)] {
+            assert!(!is_service(name), "{name}");
+        }
+    }
 
     #[test]
     fn the_default_is_valid() {
