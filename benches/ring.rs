@@ -3,6 +3,8 @@
 //! Run it by `cargo bench --bench ring` on a quiet machine. Every time is the best of several runs of one
 //! core, which is the one that other work on the machine disturbed least; the others are exact and repeat.
 
+#![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
+
 use std::{
     hint::black_box,
     time::{Duration, Instant},

@@ -29,11 +29,17 @@ pub struct PercentError {
 }
 
 /// Decodes a part of a path: `+` is itself. Borrows if there is nothing to decode.
+///
+/// # Errors
+/// The first `%` that two hex digits do not follow.
 pub fn percent_decode(text: &[u8]) -> Result<Cow<'_, [u8]>, PercentError> {
     if text.contains(&b'%') { decode_escapes(text, false).map(Cow::Owned) } else { Ok(Cow::Borrowed(text)) }
 }
 
 /// Decodes a value of a query: `+` is a space (as HTML forms write it).
+///
+/// # Errors
+/// The first `%` that two hex digits do not follow.
 pub fn query_decode(text: &[u8]) -> Result<Cow<'_, [u8]>, PercentError> {
     if text.iter().any(|byte| matches!(byte, b'%' | b'+')) {
         decode_escapes(text, true).map(Cow::Owned)
@@ -88,6 +94,9 @@ pub fn percent_encode(bytes: &[u8], into: &mut String) {
 pub struct Base64UrlError;
 
 /// Reads base64url, with or without padding.
+///
+/// # Errors
+/// If it is not base64url.
 pub fn base64url_decode(text: &[u8]) -> Result<Vec<u8>, Base64UrlError> {
     BASE64_URL.decode(text).map_err(|_| Base64UrlError)
 }

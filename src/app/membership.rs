@@ -49,16 +49,18 @@ impl Membership {
         }
     }
 
-    /// Tells the others that this node leaves, where they can be told. It is not an error that they could not be.
-    pub(super) async fn leave(&self) {
+    /// Tells the others that this node leaves; whether they have been told. It is not an error that they could not be.
+    pub(super) async fn leave(&self) -> bool {
         match self {
-            Self::List(_) => {}
+            Self::List(_) => false,
             #[cfg(feature = "etcd")]
-            Self::Etcd(handle) => {
-                if let Err(error) = handle.leave(LEAVE_PATIENCE).await {
+            Self::Etcd(handle) => match handle.leave(LEAVE_PATIENCE).await {
+                Ok(()) => true,
+                Err(error) => {
                     tracing::warn!(error = &error as &dyn std::error::Error, "the node leaves unannounced");
+                    false
                 }
-            }
+            },
         }
     }
 

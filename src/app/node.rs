@@ -3,7 +3,8 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use tokio::net::TcpListener;
+use futures_util::future::join_all;
+use tokio::{net::TcpListener, time::Instant};
 
 use super::{
     membership::{self, Membership},
@@ -29,6 +30,10 @@ use crate::{
 
 /// Expired entries that a group takes in hand at a time, so that no shard is locked for long.
 const RECLAIM_STEPS: usize = 1_000;
+/// How long a leaving node goes on serving those who have not heard of it yet.
+const NEWS_SPREAD: Duration = Duration::from_secs(1);
+/// The least that the requests under way are given, whatever the leave has taken.
+const STOP_MIN: Duration = Duration::from_millis(500);
 /// How often a group looks for expired entries.
 const RECLAIM_PERIOD: Duration = Duration::from_millis(200);
 
@@ -228,14 +233,30 @@ impl Node {
 
     /// Answers the requests under way, takes no more, and ends; at the latest after the configured grace.
     pub async fn stop(&self) {
+        let deadline = Instant::now() + self.grace;
         self.readiness.stopping();
-        self.membership.leave().await;
+        self.leave(deadline).await;
         self.tasks.stop();
-        if self.tasks.join(self.grace).await {
+        if self.tasks.join(deadline.saturating_duration_since(Instant::now()).max(STOP_MIN)).await {
             tracing::info!("the node has stopped");
         } else {
             tracing::warn!(grace = ?self.grace, "the node stops with requests unanswered");
         }
+    }
+
+    /// Withdraws from the membership, names the hottest keys to their new owners, and goes on serving while the news
+    /// spreads. Where nobody can be told (a static list), the others would go on asking here: nothing is handed over.
+    async fn leave(&self, deadline: Instant) {
+        let announced = self.membership.leave().await;
+        if !announced || self.views.load().nodes().len() < 2 {
+            return;
+        }
+        let spread = Instant::now() + NEWS_SPREAD;
+        // Half of the grace is for the requests under way.
+        let handed_over_by = deadline - self.grace / 2;
+        let named = join_all(self.groups.iter().map(|group| group.hand_over(handed_over_by))).await;
+        tracing::info!(keys = named.into_iter().sum::<usize>(), "named the hottest keys to their new owners");
+        tokio::time::sleep_until(spread.min(deadline)).await;
     }
 
     /// The node's groups.

@@ -48,6 +48,9 @@ pub enum AddressError {
 
 impl Address {
     /// Checks `text` and keeps it as it is spelled.
+    ///
+    /// # Errors
+    /// What is wrong with it.
     pub fn new(text: &str) -> Result<Self, AddressError> {
         let echo = || text.chars().take(ECHO_CHARS_MAX).collect::<String>();
         if text.is_empty() {

@@ -24,6 +24,9 @@ pub enum KeyError {
 
 impl Key {
     /// Copies `bytes` as a key.
+    ///
+    /// # Errors
+    /// If there are none, or more than [`KEY_BYTES_MAX`].
     pub fn new(bytes: impl AsRef<[u8]>) -> Result<Self, KeyError> {
         let bytes = bytes.as_ref();
         check_key(bytes)?;
@@ -37,6 +40,9 @@ impl Key {
 }
 
 /// Whether `bytes` could be a key, without copying them.
+///
+/// # Errors
+/// If there are none, or more than [`KEY_BYTES_MAX`].
 pub fn check_key(bytes: &[u8]) -> Result<(), KeyError> {
     match bytes.len() {
         0 => Err(KeyError::Empty),
@@ -75,6 +81,9 @@ pub struct GroupNameError(String);
 
 impl GroupName {
     /// Checks `name` and keeps it.
+    ///
+    /// # Errors
+    /// If it is not `[a-z][a-z0-9_]{0,62}`.
     pub fn new(name: &str) -> Result<Self, GroupNameError> {
         let bytes = name.as_bytes();
         let valid = bytes.first().is_some_and(u8::is_ascii_lowercase)

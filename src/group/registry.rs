@@ -24,6 +24,9 @@ pub enum GroupsError {
 
 impl Groups {
     /// A registry of `groups`. A request that names no group means `default`, or the only group there is.
+    ///
+    /// # Errors
+    /// If two groups share a name, or `default` is none of them.
     pub fn new(
         groups: impl IntoIterator<Item = Arc<Group>>,
         default: Option<&GroupName>,

@@ -1,7 +1,7 @@
 //! SQLite as an origin, by diesel over an r2d2 pool.
 //!
 //! Built by the composition root: one [`SqliteDatabase`] for each `[database.NAME]`, one [`TableLoader`]
-//! for each group on it. Reading never creates a file and never writes a row; only [`migrate`] does.
+//! for each group on it. Reading never creates a file and never writes a row; only [`migrate()`] does.
 //!
 //! How a statement ends in time. SQLite is asked from blocking threads, and a running statement can't be
 //! cancelled from outside by what diesel offers. So each statement carries its own end: the wait for a

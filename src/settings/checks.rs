@@ -56,7 +56,10 @@ impl Checks {
         }
     }
 
-    /// `Err` with all faults, or `Ok` if there are none.
+    /// Whether there were no faults.
+    ///
+    /// # Errors
+    /// All faults, if there are any.
     pub fn finish(self) -> Result<(), Faults> {
         Faults::or_ok(self.0)
     }

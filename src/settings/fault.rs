@@ -55,7 +55,10 @@ fn position(line: usize, column: usize) -> String {
 pub struct Faults(Vec<Fault>);
 
 impl Faults {
-    /// `Err` with the faults, or `Ok` if there are none.
+    /// `Ok` for an empty list.
+    ///
+    /// # Errors
+    /// The faults, if there are any.
     pub fn or_ok(faults: Vec<Fault>) -> Result<(), Self> {
         if faults.is_empty() { Ok(()) } else { Err(Self(faults)) }
     }

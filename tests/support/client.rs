@@ -101,7 +101,11 @@ impl Connection {
                 break at;
             }
             if self.stream.read_buf(&mut self.buffer).await? == 0 {
-                return if self.buffer.is_empty() { Ok(None) } else { Err(io::ErrorKind::UnexpectedEof.into()) };
+                return if self.buffer.is_empty() {
+                    Ok(None)
+                } else {
+                    Err(io::ErrorKind::UnexpectedEof.into())
+                };
             }
         };
         let wrong = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
@@ -179,13 +183,14 @@ pub struct Shot {
 
 /// Sends a GET of `target` to each of `addresses` at once, each on a connection of its own, which is open before the
 /// first is sent. Gives up on each after `patience`.
-pub async fn at_once(addresses: &[SocketAddr], target: &str, patience: Duration) -> Vec<Shot> {
+pub async fn at_once(addresses: Vec<SocketAddr>, target: impl Into<String>, patience: Duration) -> Vec<Shot> {
+    let target = target.into();
     let mut connections = Vec::with_capacity(addresses.len());
     for address in addresses {
-        connections.push(Connection::open(*address).await.expect("the node accepts connections"));
+        connections.push(Connection::open(address).await.expect("the node accepts connections"));
     }
     let shots = connections.into_iter().map(|mut connection| {
-        let target = target.to_owned();
+        let target = target.clone();
         tokio::spawn(async move {
             let begun = Instant::now();
             let answer = tokio::time::timeout(patience, connection.get(&target)).await;

@@ -1,0 +1,19 @@
+//! The program as its users have it: processes, sockets and database files, and what is promised of them.
+//!
+//! One module for each promise. What needs a clock or a fault inside the process is tested in `tests/cluster.rs`.
+
+mod program {
+    mod commands;
+    mod keys;
+    mod lifecycle;
+    mod limits;
+    mod logs;
+    mod malformed;
+    mod origin;
+    mod stampede;
+    mod story;
+}
+
+#[path = "support/lib.rs"]
+#[expect(dead_code, reason = "the measurements in benches/ use the rest of it")]
+mod support;
