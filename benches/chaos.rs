@@ -9,6 +9,12 @@
 //! of them absent, with a ttl so short that misses never end. Each scenario starts a cluster of its own. A line for each
 //! is printed at the end, with the bars that it meets or misses; the exit code is 1 if one is missed.
 
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a benchmark prints its figures and its progress"
+)]
+
 use std::{process::ExitCode, time::Duration};
 
 use clap::Parser;

@@ -8,6 +8,8 @@
 //! Then one node is paused: the answer has to name it, and be complete again once it runs. The exit code is 1 if an
 //! older value was read, an acknowledgement was missing or too many, or hardly anything was read.
 
+#![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
+
 use std::{
     process::ExitCode,
     sync::{

@@ -9,6 +9,8 @@
 //! law. Counted are the queries from the first SIGTERM to a minute after the last node is ready: the restart itself is
 //! part of what it costs. The exit code is 1 if more than a tenth remains, or a value was wrong, or a request failed.
 
+#![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
+
 use std::{process::ExitCode, time::Duration};
 
 use clap::Parser;

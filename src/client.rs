@@ -29,6 +29,8 @@
 mod builder;
 mod endpoint;
 mod error;
+#[cfg(feature = "etcd")]
+mod etcd;
 #[cfg(feature = "grpc")]
 mod grpc;
 mod http;
@@ -45,6 +47,8 @@ use tokio::time::Instant;
 pub use builder::{BuildError, ClientBuilder};
 pub use endpoint::{Endpoint, EndpointError, Endpoints, Protocol, StaticEndpoints};
 pub use error::ClientError;
+#[cfg(feature = "etcd")]
+pub use etcd::EtcdEndpoints;
 pub use wire::Fetched;
 
 use self::{

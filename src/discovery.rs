@@ -20,7 +20,9 @@ pub use config::{
     ClusterConfig, DiscoveryKind, EtcdConfig, EtcdEndpoint, EtcdEndpointError, EtcdPassword, TransportKind,
 };
 #[cfg(feature = "etcd")]
-pub use etcd::{EtcdDiscovery, EtcdHandle, EtcdSetupError, EtcdStatus, LeaveError};
+pub use etcd::{
+    EtcdDiscovery, EtcdHandle, EtcdListing, EtcdSetupError, EtcdStatus, LeaveError, Listed,
+};
 pub use static_list::{StaticList, StaticListHandle};
 
 use crate::{

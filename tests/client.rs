@@ -14,6 +14,11 @@ use tokio::net::TcpListener;
 #[expect(dead_code, reason = "shared with other tests, each of which takes what it needs")]
 mod support;
 
+#[cfg(feature = "etcd")]
+#[path = "support/etcd.rs"]
+#[expect(dead_code, reason = "shared with the tests of discovery")]
+mod server;
+
 const SITE: &str = r#"
 [database.school]
 url = "sqlite:school.db"
@@ -182,6 +187,60 @@ async fn over_grpc_too_values_larger_than_the_client_takes_are_refused() {
     let client = client.build().expect("valid");
     let error = client.get(&group("scores"), &key("张三")).await.expect_err("3 bytes");
     assert_eq!((error.code(), error.attempts()), (ErrorCode::TooLarge, 1));
+}
+
+#[cfg(feature = "etcd")]
+#[tokio::test]
+async fn nodes_are_found_in_etcd_and_asked_still_when_it_is_gone() {
+    use ggcache::{
+        client::{Endpoints as _, EtcdEndpoints, Protocol},
+        discovery::EtcdConfig,
+    };
+    let mut etcd = server::Etcd::start(1).await;
+    let endpoints = etcd.endpoints();
+    let endpoints_setting = format!("etcd.endpoints={}", endpoints.join(","));
+    let settings = ["cluster.discovery=etcd", "cluster.service=client-test", &endpoints_setting];
+    let mut cluster = Cluster::start(Site::with(SITE, SQL), 2, &settings).await;
+    let config = EtcdConfig {
+        endpoints: endpoints.iter().map(|url| url.parse().expect("a URL")).collect(),
+        ..EtcdConfig::default()
+    };
+    let client = |service| {
+        let found = EtcdEndpoints::new(&config, service, Protocol::Http).expect("there are no files to read");
+        let list = found.watch();
+        let client = Client::builder().endpoints(found).deadline(support::PATIENCE).build().expect("valid");
+        (client, list)
+    };
+    let (known, list) = client("client-test");
+    let mut asked = std::collections::BTreeSet::new();
+    support::until("both nodes were asked", async || {
+        let fetched = known.get(&group("scores"), &key("张三")).await.expect("an answer").expect("a value");
+        asked.insert(fetched.node);
+        asked.len() == 2
+    })
+    .await;
+
+    let (elsewhere, _) = client("another-service");
+    let deadline = tokio::time::Instant::now() + Duration::from_millis(300);
+    let error = elsewhere.get_until(&group("scores"), &key("张三"), deadline).await;
+    assert_eq!(error.expect_err("nobody is registered there").attempts(), 0);
+
+    let endpoints = endpoints.join(",");
+    let arguments: [&[u8]; 7] =
+        [b"--etcd", endpoints.as_bytes(), b"--service", b"client-test", b"--group", b"scores", b".."];
+    assert_eq!(get(&cluster, &arguments), (Some(0), b"1".to_vec(), String::new()));
+
+    cluster.nodes[0].signal(rustix::process::Signal::TERM);
+    cluster.nodes[0].ended().await;
+    let remaining = endpoint(cluster.nodes[1].api());
+    support::until("the client knows that a node has left", async || *list.borrow() == [remaining.clone()])
+        .await;
+
+    etcd.kill_all();
+    for _ in 0..4 {
+        let found = known.get(&group("scores"), &key(".")).await.expect("the node is there without etcd");
+        assert_eq!(found.expect("a value").bytes, "2");
+    }
 }
 
 /// What the program wrote and how it ended.

@@ -154,11 +154,26 @@ impl Fleet {
         self.ready(index).await;
     }
 
-    /// A client of the first `count` nodes.
+    /// A client of the first `count` nodes; of all that are registered, where there is etcd.
     ///
     /// # Errors
     /// If the build can't make one.
     pub fn client(&self, count: usize, deadline: Duration, grpc: bool) -> Result<Client, String> {
+        #[cfg(feature = "etcd")]
+        if let Some(etcd) = &self.etcd {
+            use ggcache::{
+                client::{EtcdEndpoints, Protocol},
+                discovery::EtcdConfig,
+            };
+            let endpoints = etcd.endpoints();
+            let endpoints = endpoints.split(',').map(|url| url.parse().expect("a URL")).collect();
+            let config = EtcdConfig { endpoints, ..EtcdConfig::default() };
+            let protocol = if grpc { Protocol::Grpc } else { Protocol::Http };
+            let found =
+                EtcdEndpoints::new(&config, "GGroupCache", protocol).expect("there are no files to read");
+            let client = Client::builder().endpoints(found).deadline(deadline).build();
+            return client.map_err(|error| format!("there is no client: {error}"));
+        }
         let nodes = self.nodes[..count].iter().map(|node| node.endpoint(grpc));
         let client = Client::builder().addresses(nodes).deadline(deadline).build();
         client.map_err(|error| format!("there is no client: {error}"))
@@ -277,6 +292,7 @@ pub async fn metric(admin: SocketAddr, prefix: &str) -> Option<f64> {
 }
 
 impl Drop for FleetNode {
+    #[expect(clippy::print_stderr, reason = "what a node logged belongs to the failure")]
     fn drop(&mut self) {
         self.kill();
         if std::thread::panicking() {

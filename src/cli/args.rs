@@ -4,7 +4,7 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::{client::Endpoint, config::ApiAddress, group::GroupName};
+use crate::{client::Endpoint, config::ApiAddress, discovery::EtcdEndpoint, group::GroupName};
 
 /// A distributed read-through cache that stands in front of a SQL database.
 #[derive(Debug, Parser)]
@@ -51,6 +51,8 @@ Examples:
       the value, from the node that ./ggcache.toml tells of
   ggcache get anna --group scores --addresses http://10.0.0.7:8000,http://10.0.0.8:8000 --verbose
       from whichever of two nodes answers; which one, and from which cache, on standard error
+  ggcache get anna --group scores --etcd http://10.0.0.1:2379 --service GGroupCache
+      from whichever node is registered in etcd
   ggcache get --key-b64 _wA --group blobs > value.bin
       a key that is not text
 Exit code 0 with the value on standard output, 1 if there was no answer, 3 if there is no such key.";
@@ -96,6 +98,13 @@ pub(super) struct GetArguments {
     /// The nodes to ask, as http://HOST:PORT or grpc://HOST:PORT; without it those that the configuration tells of
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub(super) addresses: Vec<Endpoint>,
+    /// The members of etcd in which the nodes are registered; without it etcd.endpoints, where cluster.discovery is
+    /// etcd
+    #[arg(long, value_name = "LIST", value_delimiter = ',', conflicts_with = "addresses")]
+    pub(super) etcd: Vec<EtcdEndpoint>,
+    /// The name under which they are registered; without it cluster.service
+    #[arg(long, value_name = "NAME", conflicts_with = "addresses")]
+    pub(super) service: Option<String>,
     /// Asks by gRPC, whatever the scheme of the addresses
     #[arg(long)]
     pub(super) grpc: bool,

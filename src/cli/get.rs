@@ -13,10 +13,11 @@ use anyhow::Context as _;
 
 use super::{EXIT_WRONG, args::GetArguments, complain};
 use crate::{
-    client::{Client, Endpoint, Fetched, Protocol},
+    client::{Client, ClientBuilder, Endpoint, Fetched, Protocol},
     cluster::Address,
     codec::base64url_decode,
     config::Config,
+    discovery::DiscoveryKind,
     group::{GroupName, Key},
 };
 
@@ -29,8 +30,8 @@ const EXIT_ABSENT: u8 = 3;
 /// # Errors
 /// If the cluster gave no answer, or the value could not be written.
 pub(super) fn run(arguments: &GetArguments, config: &Config) -> anyhow::Result<ExitCode> {
-    let (key, group, endpoints) = match (key(arguments), group(arguments, config)) {
-        (Ok(key), Ok(group)) => (key, group, endpoints(arguments, config)),
+    let (key, group) = match (key(arguments), group(arguments, config)) {
+        (Ok(key), Ok(group)) => (key, group),
         (key, group) => {
             complain(key.err().into_iter().chain(group.err()));
             return Ok(ExitCode::from(EXIT_WRONG));
@@ -40,8 +41,13 @@ pub(super) fn run(arguments: &GetArguments, config: &Config) -> anyhow::Result<E
     let runtime = runtime.context("can't start the runtime")?;
     let begun = Instant::now();
     let found = runtime.block_on(async {
-        let client = Client::builder().addresses(endpoints).deadline(arguments.deadline).build()?;
-        anyhow::Ok(client.get(&group, &key).await?)
+        let builder = Client::builder().deadline(arguments.deadline);
+        let builder = if is_by_etcd(arguments, config) {
+            by_etcd(builder, arguments, config)?
+        } else {
+            builder.addresses(endpoints(arguments, config))
+        };
+        anyhow::Ok(builder.build()?.get(&group, &key).await?)
     })?;
     let took = begun.elapsed();
     if arguments.verbose {
@@ -74,6 +80,34 @@ fn group(arguments: &GetArguments, config: &Config) -> Result<GroupName, String>
     found.cloned().ok_or_else(|| {
         "no group is named, and the configuration has no default_group; write --group NAME".to_owned()
     })
+}
+
+/// Whether the nodes are looked up in etcd: if the command line says so, or the configuration and nothing else.
+fn is_by_etcd(arguments: &GetArguments, config: &Config) -> bool {
+    let is_asked = !arguments.etcd.is_empty() || arguments.service.is_some();
+    is_asked || (arguments.addresses.is_empty() && config.cluster.discovery == DiscoveryKind::Etcd)
+}
+
+#[cfg(feature = "etcd")]
+fn by_etcd(
+    builder: ClientBuilder,
+    arguments: &GetArguments,
+    config: &Config,
+) -> anyhow::Result<ClientBuilder> {
+    let mut etcd = config.etcd.clone();
+    if !arguments.etcd.is_empty() {
+        etcd.endpoints.clone_from(&arguments.etcd);
+        // What was given on the command line is held to the same rules as the file.
+        etcd.validate().context("--etcd")?;
+    }
+    let service = arguments.service.as_deref().unwrap_or(&config.cluster.service);
+    let protocol = if arguments.grpc { Protocol::Grpc } else { Protocol::Http };
+    Ok(builder.endpoints(crate::client::EtcdEndpoints::new(&etcd, service, protocol)?))
+}
+
+#[cfg(not(feature = "etcd"))]
+fn by_etcd(_: ClientBuilder, _: &GetArguments, _: &Config) -> anyhow::Result<ClientBuilder> {
+    anyhow::bail!("this build does not know etcd; name the nodes with --addresses")
 }
 
 /// The nodes that are named, or else those that the configuration tells of.
@@ -182,6 +216,20 @@ mod tests {
         config.default_group = Some(name("usual"));
         assert_eq!(group(&arguments("ggcache get k"), &config), Ok(name("usual")));
         assert!(Arguments::try_parse_from(["ggcache", "get", "k", "--group", "Bad"]).is_err());
+    }
+
+    #[test]
+    fn etcd_is_asked_if_it_is_named_or_configured() {
+        let mut config = Config::default();
+        let asked = |line: &str, config: &Config| is_by_etcd(&arguments(line), config);
+        assert!(!asked("ggcache get k", &config));
+        assert!(asked("ggcache get k --etcd http://a:2379,http://b:2379", &config));
+        assert!(asked("ggcache get k --service other", &config));
+        config.cluster.discovery = DiscoveryKind::Etcd;
+        assert!(asked("ggcache get k", &config));
+        assert!(!asked("ggcache get k --addresses http://a:1", &config));
+        let both = ["ggcache", "get", "k", "--addresses", "http://a:1", "--service", "s"];
+        assert!(Arguments::try_parse_from(both).is_err());
     }
 
     #[test]

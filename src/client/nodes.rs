@@ -147,7 +147,7 @@ pub(super) struct Nodes {
     source: Arc<dyn Endpoints>,
     news: Mutex<News>,
     connect: Box<dyn Connect>,
-    known: ArcSwap<Vec<Arc<Node>>>,
+    known: ArcSwap<Box<[Arc<Node>]>>,
     turn: AtomicUsize,
 }
 
@@ -202,7 +202,7 @@ impl Nodes {
     }
 
     /// The nodes of the newest list that names any; those that stay keep their standing and connections.
-    fn known(&self) -> Arc<Vec<Arc<Node>>> {
+    fn known(&self) -> Arc<Box<[Arc<Node>]>> {
         // Whoever finds the lock taken goes on with the list that is there.
         if let Some(mut news) = self.news.try_lock()
             && let Some(list) = news.take()

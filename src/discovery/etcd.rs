@@ -17,6 +17,7 @@
 mod backoff;
 mod client;
 mod entry;
+mod listing;
 mod members;
 mod registration;
 mod reporter;
@@ -31,7 +32,10 @@ use tokio::{
     time::{Instant, sleep, timeout_at},
 };
 
-pub use self::client::EtcdSetupError;
+pub use self::{
+    client::EtcdSetupError,
+    listing::{EtcdListing, Listed},
+};
 use self::{
     backoff::Backoff,
     client::{Etcd, EtcdError},

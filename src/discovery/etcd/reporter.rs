@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// How long after a change it is reported, if it comes alone.
 const WINDOW_MIN: Duration = Duration::from_millis(10);
 /// How long after a change it is reported at most. Grows up to this while changes follow each other.
-const WINDOW_MAX: Duration = Duration::from_millis(60);
+const WINDOW_MAX: Duration = Duration::from_millis(50);
 /// A change that comes so long after the last report comes alone.
 const QUIET: Duration = Duration::from_millis(100);
 
@@ -136,7 +136,7 @@ mod tests {
             sleep_until(end).await;
             window.reported(Instant::now());
         }
-        assert_eq!(lengths, [10, 20, 40, 60, 60]);
+        assert_eq!(lengths, [10, 20, 40, 50, 50]);
         tokio::time::advance(QUIET).await;
         assert_eq!(window.end(Instant::now()) - Instant::now(), WINDOW_MIN);
     }
