@@ -20,9 +20,7 @@ pub use config::{
     ClusterConfig, DiscoveryKind, EtcdConfig, EtcdEndpoint, EtcdEndpointError, EtcdPassword, TransportKind,
 };
 #[cfg(feature = "etcd")]
-pub use etcd::{
-    EtcdDiscovery, EtcdHandle, EtcdListing, EtcdSetupError, EtcdStatus, LeaveError, Listed,
-};
+pub use etcd::{EtcdDiscovery, EtcdHandle, EtcdListing, EtcdSetupError, EtcdStatus, LeaveError, Listed};
 pub use static_list::{StaticList, StaticListHandle};
 
 use crate::{
@@ -54,7 +52,10 @@ pub trait Discovery: Send + 'static {
     ///
     /// # Errors
     /// If the node must not go on. What a discovery can wait for or do without is no error.
-    fn run(self: Box<Self>, reports: mpsc::Sender<Vec<Node>>) -> BoxFuture<'static, Result<(), DiscoveryError>>;
+    fn run(
+        self: Box<Self>,
+        reports: mpsc::Sender<Vec<Node>>,
+    ) -> BoxFuture<'static, Result<(), DiscoveryError>>;
 }
 
 /// Keeps `views` in step with what `discovery` reports. `in_force` is called after each view came into force, `first`

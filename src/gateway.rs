@@ -6,9 +6,9 @@
 mod admin;
 mod cluster;
 mod complaints;
+mod groups;
 #[cfg(feature = "grpc")]
 mod grpc;
-mod groups;
 mod health;
 mod invalidate;
 mod keys;
@@ -31,7 +31,11 @@ pub use grpc::client_rpcs;
 pub use health::Readiness;
 
 use crate::{
-    cluster::ViewCell, error::ErrorCode, group::{Groups, Peers}, net::Handler, problem::Problem,
+    cluster::ViewCell,
+    error::ErrorCode,
+    group::{Groups, Peers},
+    net::Handler,
+    problem::Problem,
     telemetry::NodeMetrics,
 };
 use layers::InFlight;

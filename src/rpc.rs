@@ -18,6 +18,14 @@ pub use timeout::{TimeoutError, read_timeout};
 use crate::{error::ErrorCode, problem::Problem};
 
 /// The service that clients ask.
+#[expect(
+    clippy::allow_attributes,
+    clippy::allow_attributes_without_reason,
+    clippy::default_trait_access,
+    clippy::missing_errors_doc,
+    unused_qualifications,
+    reason = "generated code has a style of its own"
+)]
 pub mod ggroupcachepb {
     tonic::include_proto!("ggroupcachepb");
 
@@ -26,6 +34,14 @@ pub mod ggroupcachepb {
 }
 
 /// What nodes say to each other.
+#[expect(
+    clippy::allow_attributes,
+    clippy::allow_attributes_without_reason,
+    clippy::default_trait_access,
+    clippy::missing_errors_doc,
+    unused_qualifications,
+    reason = "generated code has a style of its own"
+)]
 pub mod peer_v1 {
     tonic::include_proto!("ggcache.peer.v1");
 

@@ -680,7 +680,11 @@ async fn a_leaving_node_hands_its_keys_over_by_name() {
 
 #[tokio::test(start_paused = true)]
 async fn an_invalidation_reaches_every_copy() {
-    let cluster = TestCluster::with(3, GroupConfig { hot_ttl: Duration::from_secs(10), ..config() }, GroupSettings::default());
+    let cluster = TestCluster::with(
+        3,
+        GroupConfig { hot_ttl: Duration::from_secs(10), ..config() },
+        GroupSettings::default(),
+    );
     let warm = async || {
         for _ in 0..20 {
             for node in &cluster.nodes {
@@ -689,7 +693,9 @@ async fn an_invalidation_reaches_every_copy() {
         }
     };
     warm().await;
-    let copies = || cluster.nodes.iter().filter(|node| node.group.hot_stats().is_some_and(|hot| hot.entries > 0)).count();
+    let copies = || {
+        cluster.nodes.iter().filter(|node| node.group.hot_stats().is_some_and(|hot| hot.entries > 0)).count()
+    };
     assert_eq!(copies(), 2, "every node but the owner has a copy of what is asked for so often");
     let hot = cluster.route("anna")[1].get("anna").await.expect("an answer");
     assert_eq!(hot.outcome, Outcome::HotHit);
@@ -723,10 +729,18 @@ async fn a_node_that_can_not_acknowledge_is_named() {
 #[tokio::test(start_paused = true)]
 async fn no_read_after_the_acknowledgement_is_older_than_it() {
     // A read's way to the owner is slow, so that flights span the invalidation in every possible way.
-    let cluster = TestCluster::with(3, GroupConfig { hot_ttl: Duration::from_secs(10), ..config() }, GroupSettings::default());
+    let cluster = TestCluster::with(
+        3,
+        GroupConfig { hot_ttl: Duration::from_secs(10), ..config() },
+        GroupSettings::default(),
+    );
     let route = cluster.route("anna");
     for node in &route[1..] {
-        cluster.network.fault(&node.address, &route[0].address, Some(Fault::Delay(Duration::from_millis(40))));
+        cluster.network.fault(
+            &node.address,
+            &route[0].address,
+            Some(Fault::Delay(Duration::from_millis(40))),
+        );
     }
     cluster.database.slow(Duration::from_millis(7));
     let cluster = Arc::new(cluster);
@@ -736,7 +750,8 @@ async fn no_read_after_the_acknowledgement_is_older_than_it() {
     let readers: Vec<_> = (0..3)
         .flat_map(|node| (0..8).map(move |reader| (node, reader)))
         .map(|(node, reader)| {
-            let (cluster, acknowledged, stop) = (Arc::clone(&cluster), Arc::clone(&acknowledged), Arc::clone(&stop));
+            let (cluster, acknowledged, stop) =
+                (Arc::clone(&cluster), Arc::clone(&acknowledged), Arc::clone(&stop));
             tokio::spawn(async move {
                 while stop.load(Ordering::SeqCst) == 0 {
                     let least = acknowledged.load(Ordering::SeqCst);
@@ -816,7 +831,11 @@ async fn differing_views(seed: u64) {
     let limit = load + way * 4 + Duration::from_millis(5);
     for ask in asks {
         let took = ask.await.expect("no panic").unwrap_or_else(|error| panic!("seed {seed}: {error}"));
-        assert!(took <= limit, "seed {seed}: {took:?} is beyond one load of {load:?} and one hop of {:?}", way * 2);
+        assert!(
+            took <= limit,
+            "seed {seed}: {took:?} is beyond one load of {load:?} and one hop of {:?}",
+            way * 2
+        );
     }
     assert!(cluster.database.queries() <= 4 * count as u64, "seed {seed}: at most one query a key and node");
 }

@@ -154,8 +154,16 @@ impl Node {
                 net::serve_with(plane("api", listener), api, rpcs, *limits, tasks.clone()),
             );
         }
-        let node =
-            Self { grace: config.limits.shutdown_grace, tasks, readiness, groups, views, peers, metrics, membership };
+        let node = Self {
+            grace: config.limits.shutdown_grace,
+            tasks,
+            readiness,
+            groups,
+            views,
+            peers,
+            metrics,
+            membership,
+        };
         node.keep_house();
         node.join(discovery, preloads);
         Ok(node)
@@ -165,17 +173,16 @@ impl Node {
     fn join(&self, discovery: Box<dyn Discovery>, preloads: Vec<Preload>) {
         let (seen, first_view) = tokio::sync::oneshot::channel();
         let peers = Arc::clone(&self.peers);
-        let follow =
-            discovery::follow(
-                discovery,
-                Arc::clone(&self.views),
-                self.metrics.clone(),
-                move |view| peers.view_changed(view),
-                move || {
-                    // Nobody waits any more if the node is stopping already.
-                    let _ = seen.send(());
-                },
-            );
+        let follow = discovery::follow(
+            discovery,
+            Arc::clone(&self.views),
+            self.metrics.clone(),
+            move |view| peers.view_changed(view),
+            move || {
+                // Nobody waits any more if the node is stopping already.
+                let _ = seen.send(());
+            },
+        );
         let tasks = self.tasks.clone();
         self.tasks.spawn(async move {
             tokio::select! {

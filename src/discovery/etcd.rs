@@ -32,16 +32,16 @@ use tokio::{
     time::{Instant, sleep, timeout_at},
 };
 
-pub use self::{
-    client::EtcdSetupError,
-    listing::{EtcdListing, Listed},
-};
 use self::{
     backoff::Backoff,
     client::{Etcd, EtcdError},
     members::Members,
     shared::{Registration, Shared},
     watching::Board,
+};
+pub use self::{
+    client::EtcdSetupError,
+    listing::{EtcdListing, Listed},
 };
 use super::{ClusterConfig, Discovery, DiscoveryError, EtcdConfig};
 use crate::{
@@ -140,7 +140,7 @@ impl Discovery for EtcdDiscovery {
             );
             let board = Arc::new(Board::new(members));
             let registered = async {
-                match registration::run(&shared).await {
+                match Box::pin(registration::run(&shared)).await {
                     // A node that has left goes on watching.
                     Ok(()) => std::future::pending().await,
                     Err(error) => error,

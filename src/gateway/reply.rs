@@ -97,7 +97,9 @@ impl NodeReply {
                 let did = if hop.outcome.is_cached() { "hit" } else { "fwd=miss" };
                 write!(text, "{peer}; {did}; ttl={ttl}, {}; fwd=miss", self.name)
             }
-            (None, Outcome::Hit | Outcome::HotHit | Outcome::Negative) => write!(text, "{}; hit; ttl={ttl}", self.name),
+            (None, Outcome::Hit | Outcome::HotHit | Outcome::Negative) => {
+                write!(text, "{}; hit; ttl={ttl}", self.name)
+            }
             (None, Outcome::Load | Outcome::Peer) => write!(text, "{}; fwd=miss; ttl={ttl}", self.name),
         };
         if answer.collapsed {

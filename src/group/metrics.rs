@@ -5,10 +5,7 @@ use std::{sync::Arc, time::Duration};
 use metrics::{Counter, Gauge, Histogram, Label};
 
 use super::{GroupName, Outcome};
-use crate::{
-    cache::EvictionCause,
-    telemetry::NodeMetrics,
-};
+use crate::{cache::EvictionCause, telemetry::NodeMetrics};
 
 /// The handles of one group. Clones share them.
 #[derive(Clone)]
@@ -35,7 +32,8 @@ impl GroupMetrics {
         let histogram = |name| node.histogram(name, vec![label()]);
         let outcomes = ["hit", "hot_hit", "negative", "peer", "load", "error"];
         let gauge = |name| {
-            ["main", "negative", "hot"].map(|cache| node.gauge(name, vec![label(), Label::new("cache", cache)]))
+            ["main", "negative", "hot"]
+                .map(|cache| node.gauge(name, vec![label(), Label::new("cache", cache)]))
         };
         Self(Arc::new(Handles {
             requests: outcomes.map(|outcome| counter("ggcache_requests_total", "outcome", outcome)),

@@ -168,11 +168,8 @@ pub trait PeerTransport: Send + Sync + 'static {
     ///
     /// # Errors
     /// As [`get`](Self::get).
-    fn handover<'a>(
-        &'a self,
-        node: &'a Node,
-        handover: &'a Handover,
-    ) -> BoxFuture<'a, Result<(), PeerError>>;
+    fn handover<'a>(&'a self, node: &'a Node, handover: &'a Handover)
+    -> BoxFuture<'a, Result<(), PeerError>>;
 
     /// Asks `node` for a sign of life, to tell a slow load from a dead or paused node.
     ///
@@ -204,11 +201,7 @@ impl PeerTransport for NoPeers {
         Self::nobody()
     }
 
-    fn invalidate<'a>(
-        &'a self,
-        _: &'a Node,
-        _: &'a Invalidation,
-    ) -> BoxFuture<'a, Result<u64, PeerError>> {
+    fn invalidate<'a>(&'a self, _: &'a Node, _: &'a Invalidation) -> BoxFuture<'a, Result<u64, PeerError>> {
         Self::nobody()
     }
 

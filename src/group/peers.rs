@@ -208,7 +208,8 @@ impl Peers {
         if !silent || (!alive && begun.elapsed() >= self.patience) {
             self.report(node, result.as_ref().err());
         }
-        self.metrics.peer_request(node.address.as_str(), result.as_ref().err().map_or("ok", PeerError::as_str));
+        self.metrics
+            .peer_request(node.address.as_str(), result.as_ref().err().map_or("ok", PeerError::as_str));
         result
     }
 
@@ -217,11 +218,8 @@ impl Peers {
         let now = self.clock.now();
         let failed = error.is_some_and(|error| !matches!(error, PeerError::Refused(_)));
         let mut board = self.board.lock();
-        let transition = if failed {
-            board.on_failure(&node.address, now)
-        } else {
-            board.on_success(&node.address, now)
-        };
+        let transition =
+            if failed { board.on_failure(&node.address, now) } else { board.on_success(&node.address, now) };
         drop(board);
         match transition {
             None => {}

@@ -142,7 +142,8 @@ impl Store {
         now: Moment,
         slot: SlotState,
     ) -> bool {
-        !self.fence.changed_within(hash, now, self.quiet) && self.insert(&self.main, hash, key, fresh, now, slot)
+        !self.fence.changed_within(hash, now, self.quiet)
+            && self.insert(&self.main, hash, key, fresh, now, slot)
     }
 
     /// Counts a request for another owner's key.
@@ -153,14 +154,7 @@ impl Store {
     }
 
     /// Keeps a copy of what the owner answered, for a moment, if the key is in demand here. Whether it was kept.
-    pub(super) fn keep_copy(
-        &self,
-        hash: u64,
-        key: &Key,
-        fresh: Fresh,
-        now: Moment,
-        slot: SlotState,
-    ) -> bool {
+    pub(super) fn keep_copy(&self, hash: u64, key: &Key, fresh: Fresh, now: Moment, slot: SlotState) -> bool {
         let Some(hot) = &self.hot else { return false };
         if !hot.demand.is_high(hash) || self.fence.changed_within(hash, now, self.quiet) {
             return false;

@@ -94,8 +94,7 @@ pub async fn serve_with<H: Handler>(
             }
         };
         complained = false;
-        let connection =
-            connection(stream, client, handler.clone(), rpcs.clone(), limits, tasks.clone());
+        let connection = connection(stream, client, handler.clone(), rpcs.clone(), limits, tasks.clone());
         let connections = plane.connections.clone();
         tasks.spawn(async move {
             connections.increment(1.0);

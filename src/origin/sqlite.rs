@@ -20,6 +20,7 @@ mod query;
 mod table;
 #[cfg(test)]
 mod tests;
+mod threads;
 
 use std::{sync::Arc, time::Duration};
 

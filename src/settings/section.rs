@@ -96,11 +96,7 @@ impl<'a> Section<'a> {
     }
 
     /// As [`secret`](Self::secret), but it may be missing.
-    pub fn optional_secret<T: Display>(
-        &mut self,
-        name: &str,
-        wrap: impl FnOnce(String) -> T,
-    ) -> Option<T> {
+    pub fn optional_secret<T: Display>(&mut self, name: &str, wrap: impl FnOnce(String) -> T) -> Option<T> {
         let found = self.take(name, |raw| {
             let secret = raw.secret()?;
             let value = wrap(secret.to_owned());

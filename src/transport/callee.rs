@@ -96,7 +96,9 @@ impl Callee {
                 let detail = format!("{} is no node that this one knows", handover.from);
                 Err(CalleeError::new(ErrorCode::BadRequest, detail))
             }
-            Err(_) => Err(CalleeError::new(ErrorCode::DeadlineExceeded, format!("not done within {budget:?}"))),
+            Err(_) => {
+                Err(CalleeError::new(ErrorCode::DeadlineExceeded, format!("not done within {budget:?}")))
+            }
         }
     }
 

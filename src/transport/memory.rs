@@ -14,9 +14,7 @@ use parking_lot::Mutex;
 use super::callee::{Callee, CalleeError};
 use crate::{
     cluster::{Address, Node, View, ViewCell},
-    group::{
-        BoxFuture, Groups, Handover, Invalidation, PeerAnswer, PeerError, PeerRequest, PeerTransport,
-    },
+    group::{BoxFuture, Groups, Handover, Invalidation, PeerAnswer, PeerError, PeerRequest, PeerTransport},
     telemetry::NodeMetrics,
 };
 

@@ -58,6 +58,7 @@ impl ManageConnection for SessionManager {
         let mut connection = SqliteConnection::establish(&uri).map_err(SessionError::Open)?;
         set_busy_timeout(&mut connection, self.busy_timeout).map_err(SessionError::SetUp)?;
         connection.batch_execute("PRAGMA query_only = ON").map_err(SessionError::SetUp)?;
+        limit_page_cache(&mut connection).map_err(SessionError::SetUp)?;
         register_within(&mut connection, self.clock).map_err(SessionError::SetUp)?;
         Ok(Session { connection, identity, failed: false })
     }
@@ -94,6 +95,13 @@ pub(super) fn set_busy_timeout(
     // A number of ours: a pragma takes no bound values. 0 would turn waiting off altogether.
     let millis = timeout.as_millis().clamp(1, i32::MAX as u128);
     connection.batch_execute(&format!("PRAGMA busy_timeout = {millis}"))
+}
+
+/// Keeps the connection's own copies of pages few. They are read through the system's cache of the file, which all
+/// connections share and which costs the process nothing; SQLite's 2 MiB for each would count against it.
+fn limit_page_cache(connection: &mut SqliteConnection) -> Result<(), DieselError> {
+    const KIB: u32 = 256;
+    connection.batch_execute(&format!("PRAGMA cache_size = -{KIB}"))
 }
 
 /// Opens `file` by itself, before there is a pool, reads its header and turns the write-ahead log on.

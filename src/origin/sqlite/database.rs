@@ -16,6 +16,7 @@ use super::{
     connect::{LogErrors, Session, SessionManager, open_alone},
     file::{DatabaseFile, OpenMode},
     query::{StatementClock, StatementDeadline},
+    threads::Threads,
 };
 use crate::{group::LoadError, origin::DatabaseConfig};
 
@@ -32,6 +33,7 @@ struct Shared {
     /// waits for one.
     places: Arc<Semaphore>,
     max_connections: usize,
+    threads: Threads,
     statement_timeout: Duration,
     file: DatabaseFile,
     clock: StatementClock,
@@ -74,10 +76,13 @@ impl SqliteDatabase {
             .build(manager)
             .map_err(|error| OpenError::Open { file: file.path().to_owned(), source: Arc::new(error) })?;
         let max_connections = config.max_connections as usize;
+        let threads = Threads::new(max_connections)
+            .map_err(|error| OpenError::Open { file: file.path().to_owned(), source: Arc::new(error) })?;
         let shared = Shared {
             pool,
             places: Arc::new(Semaphore::new(max_connections)),
             max_connections,
+            threads,
             statement_timeout: config.statement_timeout,
             file,
             clock,
@@ -120,7 +125,7 @@ impl SqliteDatabase {
         work(&mut session.connection).map_err(|error| failed(Arc::new(error)))
     }
 
-    /// Runs `work` with a connection on a blocking thread, as soon as one of `max_connections` places is
+    /// Runs `work` with a connection on a thread of its own, as soon as one of `max_connections` places is
     /// free. The place belongs to the thread: it is free again when the thread is done, however long its
     /// caller stays. Ends no sooner than the thread, unless it is dropped.
     ///
@@ -138,9 +143,10 @@ impl SqliteDatabase {
         // From here, so that a wait for a thread counts as well.
         let deadline = shared.clock.after(shared.statement_timeout);
         let span = tracing::Span::current();
-        let thread = tokio::task::spawn_blocking(move || {
+        let database = Arc::clone(&shared);
+        let thread = shared.threads.spawn(move || {
             let _place = place;
-            span.in_scope(|| shared.turn(deadline, work))
+            span.in_scope(|| database.turn(deadline, work))
         });
         match thread.await {
             Ok(answer) => answer,

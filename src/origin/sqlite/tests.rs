@@ -28,6 +28,8 @@ impl Fixture {
         let path = directory.path().join("test.db");
         let mut writer =
             SqliteConnection::establish(path.to_str().expect("UTF-8")).expect("creates the file");
+        // A connection of the pool that opens in the background reads the schema, and holds a writer up for a moment.
+        writer.batch_execute("PRAGMA busy_timeout = 20000").expect("valid SQL");
         writer.batch_execute(sql).expect("valid SQL");
         Self { directory, writer }
     }

@@ -7,15 +7,18 @@ use http::HeaderMap;
 use thiserror::Error;
 
 use super::{
-    AGE_MS, BUDGET_MS, DIGEST, EPOCH, ERROR, HANDOVER_PATH, INVALIDATE_PATH, OUTCOME, OWNER_PATH, PEEK_PATH, PING_PATH,
-    REMAINING_MS,
+    AGE_MS, BUDGET_MS, DIGEST, EPOCH, ERROR, HANDOVER_PATH, INVALIDATE_PATH, OUTCOME, OWNER_PATH, PEEK_PATH,
+    PING_PATH, REMAINING_MS,
     message::{HandoverMessage, InvalidateMessage},
 };
 use crate::{
     cluster::Node,
     codec::{base64url_encode, percent_encode},
     error::ErrorCode,
-    group::{BoxFuture, ContentKind, Handover, Invalidation, Outcome, PeerAnswer, PeerError, PeerRequest, PeerTransport, Value},
+    group::{
+        BoxFuture, ContentKind, Handover, Invalidation, Outcome, PeerAnswer, PeerError, PeerRequest,
+        PeerTransport, Value,
+    },
 };
 
 /// Asks peers over HTTP. Connections are kept and shared.

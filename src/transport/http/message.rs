@@ -23,7 +23,9 @@ pub(super) struct InvalidateMessage {
 impl From<&Invalidation> for InvalidateMessage {
     fn from(invalidation: &Invalidation) -> Self {
         let (keys, prefix) = match &invalidation.selection {
-            Selection::Keys(keys) => (Some(keys.iter().map(|key| base64url_encode(key.as_bytes())).collect()), None),
+            Selection::Keys(keys) => {
+                (Some(keys.iter().map(|key| base64url_encode(key.as_bytes())).collect()), None)
+            }
             Selection::Prefix(prefix) => (None, Some(base64url_encode(prefix))),
         };
         Self { group: invalidation.group.to_string(), keys, prefix }
@@ -39,7 +41,8 @@ impl InvalidateMessage {
         let selection = match (self.keys, self.prefix) {
             (Some(keys), None) => Selection::Keys(keys_of(&keys)?),
             (None, Some(prefix)) => {
-                let prefix = base64url_decode(prefix.as_bytes()).map_err(|error| format!("prefix is {error}"))?;
+                let prefix =
+                    base64url_decode(prefix.as_bytes()).map_err(|error| format!("prefix is {error}"))?;
                 Selection::Prefix(prefix)
             }
             _ => return Err("the message names keys or a prefix, one of the two".to_owned()),
@@ -82,7 +85,8 @@ impl HandoverMessage {
 }
 
 fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
-    serde_json::from_slice(body).map_err(|error| format!("the body is not the JSON that is due here: {error}"))
+    serde_json::from_slice(body)
+        .map_err(|error| format!("the body is not the JSON that is due here: {error}"))
 }
 
 fn group_of(name: &str) -> Result<GroupName, String> {

@@ -10,8 +10,8 @@ use hyper::body::Incoming;
 
 use super::{
     super::callee::{Callee, CalleeError},
-    AGE_MS, BODY_BYTES_MAX, BUDGET_MS, DIGEST, EPOCH, ERROR, HANDOVER_PATH, INVALIDATE_PATH, OUTCOME, OWNER_PATH,
-    PEEK_PATH, PING_PATH, REMAINING_MS,
+    AGE_MS, BODY_BYTES_MAX, BUDGET_MS, DIGEST, EPOCH, ERROR, HANDOVER_PATH, INVALIDATE_PATH, OUTCOME,
+    OWNER_PATH, PEEK_PATH, PING_PATH, REMAINING_MS,
     message::{HandoverMessage, InvalidateMessage},
 };
 use crate::{
@@ -55,7 +55,11 @@ impl PeerService {
             let budget = budget(request.headers())?.unwrap_or(Duration::MAX);
             let handover = path == HANDOVER_PATH;
             let body = body(request.into_body()).await?;
-            return if handover { self.handover(&body, budget).await } else { self.invalidate(&body, budget) };
+            return if handover {
+                self.handover(&body, budget).await
+            } else {
+                self.invalidate(&body, budget)
+            };
         }
         if path == PING_PATH {
             return Ok(empty(StatusCode::NO_CONTENT));
@@ -102,7 +106,10 @@ impl Handler for PeerService {
 }
 
 fn no_route() -> CalleeError {
-    CalleeError::new(ErrorCode::RouteNotFound, "the peer plane answers /_ggcache/{group}/{key} and /_ggcache.v1/…")
+    CalleeError::new(
+        ErrorCode::RouteNotFound,
+        "the peer plane answers /_ggcache/{group}/{key} and /_ggcache.v1/…",
+    )
 }
 
 fn malformed(detail: String) -> CalleeError {

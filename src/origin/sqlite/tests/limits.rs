@@ -1,6 +1,12 @@
 //! Time and threads: nothing runs for ever, nothing runs beside the pool.
 
-use std::{sync::mpsc, time::Duration};
+use std::{
+    collections::HashSet,
+    sync::{Arc, mpsc},
+    time::Duration,
+};
+
+use parking_lot::Mutex;
 
 use super::{Fixture, key, load, table};
 use crate::{
@@ -102,19 +108,22 @@ async fn no_more_threads_than_connections_even_when_nobody_waits() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn many_callers_share_few_connections() {
+async fn many_callers_share_few_connections_and_threads() {
     let fixture =
         Fixture::new("CREATE TABLE t (k INTEGER PRIMARY KEY, v INTEGER); INSERT INTO t VALUES (1, 1)");
     let database = fixture.open();
     let loader = TableLoader::new(&database, &table("t", "k", &["v"]), 100).expect("opens");
+    let threads = Arc::new(Mutex::new(HashSet::new()));
     let callers: Vec<_> = (0..50)
         .map(|n| {
-            let (loader, database) = (loader.clone(), database.clone());
+            let (loader, database, threads) = (loader.clone(), database.clone(), Arc::clone(&threads));
             tokio::spawn(async move {
                 for _ in 0..10 {
                     let expected = (n == 1).then(|| Value::text("1"));
                     assert_eq!(load(&loader, n.to_string()).await.expect("works"), expected);
                     assert!(database.running() <= 4);
+                    let thread = database.run(|_| Ok(std::thread::current().id())).await.expect("works");
+                    threads.lock().insert(thread);
                 }
             })
         })
@@ -123,6 +132,7 @@ async fn many_callers_share_few_connections() {
         caller.await.expect("no caller fails");
     }
     assert_eq!(database.statements(), 500);
+    assert!(threads.lock().len() <= 4, "{threads:?}");
 }
 
 #[tokio::test]
