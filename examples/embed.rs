@@ -14,7 +14,7 @@ use std::{
 use ggcache::{
     group::{
         Answer, BoxFuture, GetError, Group, GroupConfig, GroupName, GroupParts, GroupSettings, Key,
-        LoadError, Loader, Outcome, Value,
+        LoadError, Loader, Outcome, Selection, Value,
     },
     origin::{Budget, Timeout},
 };
@@ -98,7 +98,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     assert_eq!(words.calls(), 2);
     writeln!(out, "an absent key, asked for twice: one call more")?;
 
-    assert!(group.invalidate(&Key::new("bumblebee")?));
+    assert_eq!(group.invalidate(&Selection::Keys(vec![Key::new("bumblebee")?])), 1);
     assert_eq!(get(&group, "bumblebee").await?.outcome, Outcome::Load);
     writeln!(out, "after an invalidation: a load, {} calls in all", words.calls())?;
 

@@ -1,6 +1,7 @@
 //! The composition root: the only place that names concrete adapters, and the order in which a node starts and stops.
 
 mod check;
+mod membership;
 mod node;
 mod origins;
 

@@ -308,6 +308,22 @@ impl<K: Eq + Weigh, V: Clone + Weigh> Cache<K, V> {
         self.order(shard, Kind::Value)
     }
 
+    /// Up to `limit` keys of values, those first that the policy would keep longest; of each shard its share.
+    /// Locks one shard at a time, for as long as it takes to walk its list: for a node that leaves, not for requests.
+    pub fn hottest(&self, limit: usize) -> Vec<K>
+    where
+        K: Clone,
+    {
+        let share = limit.div_ceil(self.shard_count());
+        let shards = 0..self.shard_count();
+        let mut ranked: Vec<(usize, K)> = shards
+            .flat_map(|shard| self.eviction_order(shard).into_iter().rev().take(share).enumerate())
+            .collect();
+        ranked.sort_by_key(|(rank, _)| *rank);
+        ranked.truncate(limit);
+        ranked.into_iter().map(|(_, key)| key).collect()
+    }
+
     /// As [`eviction_order`](Self::eviction_order), for negative entries.
     pub fn negative_eviction_order(&self, shard: usize) -> Vec<K>
     where

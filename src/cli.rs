@@ -1,9 +1,10 @@
 //! The command line: parses it, loads the configuration, calls `app`, and turns the outcome into an exit code.
 //!
 //! The only place that looks at the process's arguments and environment, and the only one that prints.
-//! 0 is success; 1 a failure at run time; 2 a wrong command line or configuration.
+//! 0 is success; 1 a failure at run time; 2 a wrong command line or configuration; 3 a key that is not there.
 
 mod args;
+mod get;
 #[cfg(test)]
 mod tests;
 
@@ -69,6 +70,7 @@ fn execute(command: &Command, loaded: Loaded) -> anyhow::Result<ExitCode> {
         }
         Command::Check(_) => app::check(&loaded.config),
         Command::Migrate(_) => app::migrate(&loaded.config).map(|()| ExitCode::SUCCESS),
+        Command::Get(arguments) => get::run(arguments, &loaded.config),
         Command::Config(_) => {
             let text = loaded.effective.to_string();
             match io::stdout().write_all(text.as_bytes()) {

@@ -15,7 +15,7 @@ mod together;
 use std::{collections::BTreeMap, path::PathBuf};
 
 use crate::{
-    discovery::ClusterConfig,
+    discovery::{ClusterConfig, EtcdConfig},
     group::GroupName,
     net::LimitsConfig,
     origin::DatabaseConfig,
@@ -40,6 +40,8 @@ pub struct Config {
     pub admin: AdminConfig,
     /// Who the peers are.
     pub cluster: ClusterConfig,
+    /// Where etcd is, if the peers are found there.
+    pub etcd: EtcdConfig,
     /// The log.
     pub log: LogConfig,
     /// What the node takes on.
@@ -92,6 +94,7 @@ impl Config {
         let api = ApiConfig::read(&mut settings.section(&["api"]), api);
         let admin = AdminConfig::read(&mut settings.section(&["admin"]), node.listen.port());
         let cluster = ClusterConfig::read(&mut settings.section(&["cluster"]));
+        let etcd = EtcdConfig::read(&mut settings.section(&["etcd"]));
         let log = LogConfig::read(&mut settings.section(&["log"]));
         let limits = LimitsConfig::read(&mut settings.section(&["limits"]));
         let databases = database::read_all(settings);
@@ -103,7 +106,7 @@ impl Config {
             }
             found
         });
-        let config = Self { default_group, node, api, admin, cluster, log, limits, databases, groups };
+        let config = Self { default_group, node, api, admin, cluster, etcd, log, limits, databases, groups };
         for check in together::CHECKS {
             // A value that could not be read stands at its default, and would be compared for nothing.
             if check.depends.iter().all(|pattern| settings.is_sound(pattern)) {
@@ -124,6 +127,7 @@ impl Config {
         let mut checks = Checks::new();
         checks.nest("node", self.node.validate());
         checks.nest("cluster", self.cluster.validate());
+        checks.nest("etcd", self.etcd.validate());
         checks.nest("log", self.log.validate());
         checks.nest("limits", self.limits.validate());
         for (name, database) in &self.databases {

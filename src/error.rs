@@ -1,7 +1,7 @@
 //! The codes by which every answer names its failure, over any protocol.
 //!
-//! One place maps a cause to an HTTP status (and, once gRPC is spoken, to a gRPC code). The codes are
-//! part of the interface: clients match on them, so that a code is never renamed.
+//! One place maps a cause to an HTTP status and to a gRPC code. The codes are part of the interface: clients match on
+//! them, so that a code is never renamed.
 
 use http::StatusCode;
 
@@ -108,6 +108,21 @@ impl ErrorCode {
         }
     }
 
+    /// The gRPC code that carries this code.
+    #[cfg(feature = "grpc")]
+    pub const fn grpc_code(self) -> tonic::Code {
+        use tonic::Code;
+        match self {
+            Self::BadRequest => Code::InvalidArgument,
+            Self::KeyNotFound | Self::GroupNotFound => Code::NotFound,
+            Self::RouteNotFound | Self::MethodNotAllowed => Code::Unimplemented,
+            Self::TooLarge => Code::OutOfRange,
+            Self::Overloaded | Self::OriginBusy => Code::ResourceExhausted,
+            Self::OriginUnavailable | Self::PeerUnavailable | Self::ShuttingDown => Code::Unavailable,
+            Self::DeadlineExceeded => Code::DeadlineExceeded,
+        }
+    }
+
     /// Whether the same request may succeed later, or at another node, without a change.
     pub const fn is_retryable(self) -> bool {
         matches!(
@@ -138,6 +153,18 @@ mod tests {
     fn only_server_errors_are_retryable() {
         for code in ErrorCode::ALL {
             assert_eq!(code.is_retryable(), code.http_status().is_server_error(), "{}", code.as_str());
+        }
+    }
+    #[cfg(feature = "grpc")]
+    #[test]
+    fn grpc_codes_tell_what_to_retry() {
+        use tonic::Code;
+        for code in ErrorCode::ALL {
+            let retried = matches!(
+                code.grpc_code(),
+                Code::Unavailable | Code::ResourceExhausted | Code::DeadlineExceeded
+            );
+            assert_eq!(code.is_retryable(), retried, "{}", code.as_str());
         }
     }
 }

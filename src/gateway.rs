@@ -7,7 +7,10 @@ mod admin;
 mod cluster;
 mod complaints;
 mod groups;
+#[cfg(feature = "grpc")]
+mod grpc;
 mod health;
+mod invalidate;
 mod keys;
 mod layers;
 mod reply;
@@ -23,10 +26,16 @@ use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
+#[cfg(feature = "grpc")]
+pub use grpc::client_rpcs;
 pub use health::Readiness;
 
 use crate::{
-    cluster::ViewCell, error::ErrorCode, group::Groups, net::Handler, problem::Problem,
+    cluster::ViewCell,
+    error::ErrorCode,
+    group::{Groups, Peers},
+    net::Handler,
+    problem::Problem,
     telemetry::NodeMetrics,
 };
 use layers::InFlight;
@@ -39,6 +48,8 @@ pub struct GatewayParts {
     pub groups: Arc<Groups>,
     /// Who is in the cluster.
     pub views: Arc<ViewCell>,
+    /// Who of them is well.
+    pub peers: Arc<Peers>,
     /// What `/metrics` renders.
     pub metrics: NodeMetrics,
     /// What `/readyz` says.
@@ -148,6 +159,7 @@ impl std::fmt::Debug for Gateway {
 fn public_routes(parts: GatewayParts) -> Router {
     Router::new()
         .merge(groups::routes(parts.clone()))
+        .merge(invalidate::routes(parts.clone()))
         .merge(cluster::routes(parts.clone()))
         .merge(health::routes(parts.readiness))
 }

@@ -14,8 +14,11 @@
 //! one hop at most. The two kinds of flight live in two maps, so that two nodes that each take the other for the
 //! owner can't wait for each other.
 //!
-//! The group knows its neighbours by their traits only: [`Loader`] below, [`PeerTransport`] beside, a
-//! [`ViewCell`] for who is in the cluster. It never knows HTTP or SQL.
+//! Around these stand [`invalidate`], which reaches every node, and [`handover`], by which memory survives a change
+//! of owner: a flight of step 3 first peeks at the key's previous owner.
+//!
+//! The group knows its neighbours by their traits only: [`Loader`] below, [`PeerTransport`] beside (through
+//! [`Peers`], which knows who is well). It never knows HTTP or SQL.
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,13 +26,17 @@ use tokio::time::Instant;
 
 mod answer;
 mod config;
+mod demand;
 mod fence;
 mod flight;
 mod freshness;
+mod handover;
+mod invalidate;
 mod key;
 mod loader;
 mod metrics;
 mod peer;
+mod peers;
 mod preload;
 mod registry;
 mod store;
@@ -38,17 +45,22 @@ mod value;
 pub use answer::{Answer, GetError, Hop, Outcome, UnknownOutcome};
 pub use config::GroupConfig;
 pub use freshness::{Freshness, Role};
+pub use invalidate::InvalidationReport;
 pub use key::{GROUP_NAME_BYTES_MAX, GroupName, GroupNameError, KEY_BYTES_MAX, Key, KeyError, check_key};
 pub use loader::{BoxFuture, KeyScan, LoadError, Loader};
 pub use metrics::GroupMetrics;
-pub use peer::{NoPeers, PeerAnswer, PeerError, PeerRequest, PeerTransport};
+pub use peer::{
+    HANDOVER_KEYS_MAX, Handover, Invalidation, NoPeers, PeerAnswer, PeerError, PeerRequest, PeerTransport,
+    Selection,
+};
+pub use peers::{PeerHealth, Peers};
 pub use registry::{Groups, GroupsError};
 pub use store::Resident;
 pub use value::{ContentKind, Value};
 
 use fence::SlotState;
 use flight::{Aborted, FlightLimits, Flights, Full, Seat, Turn};
-use store::{Store, negative_capacity};
+use store::{Fresh, Store};
 
 use crate::{
     cache::CacheStats,
@@ -67,6 +79,9 @@ enum Side {
     Owner,
 }
 
+/// How many other nodes a request is sent to before this one reads the origin itself.
+const ASKED_MAX: usize = 2;
+
 /// What a group's flights end with.
 type Landing = Result<Answer, GetError>;
 
@@ -78,12 +93,10 @@ pub struct Group {
     store: Store,
     freshness: Freshness,
     loader: Box<dyn Loader>,
-    transport: Arc<dyn PeerTransport>,
-    views: Arc<ViewCell>,
+    peers: Arc<Peers>,
     clock: Arc<dyn Clock>,
     tasks: Tasks,
     metrics: GroupMetrics,
-    node_metrics: NodeMetrics,
     /// Flights that ask another node. Never waited for by a request from a peer.
     client_flights: Arc<Flights<Landing>>,
     /// Flights that read the origin.
@@ -102,6 +115,12 @@ pub struct GroupSettings {
     pub peer_timeout: Duration,
     /// The longest that a node keeps what it loaded in place of an owner that is down.
     pub failover_ttl: Duration,
+    /// The longest that a peer takes to answer: for so long after an invalidation nothing is kept that a peer says.
+    pub peer_deadline: Duration,
+    /// Whether a miss after a change of owner peeks at the previous one.
+    pub peek: bool,
+    /// Whether this node names its hottest keys when it leaves.
+    pub handover: bool,
     /// Flights of each side that may run at once.
     pub flights_max: usize,
     /// Requests that may wait on each side.
@@ -115,6 +134,9 @@ impl Default for GroupSettings {
             flight_timeout: Duration::from_secs(2),
             peer_timeout: Duration::from_millis(250),
             failover_ttl: Duration::from_secs(5),
+            peer_deadline: Duration::from_secs(2),
+            peek: true,
+            handover: true,
             flights_max: 16_384,
             waiters_max: 65_536,
         }
@@ -125,10 +147,8 @@ impl Default for GroupSettings {
 pub struct GroupParts {
     /// Reads the origin. The concurrency budget and timeout stand around it already.
     pub loader: Box<dyn Loader>,
-    /// Speaks to other nodes.
-    pub transport: Arc<dyn PeerTransport>,
-    /// Who is in the cluster.
-    pub views: Arc<ViewCell>,
+    /// Other nodes.
+    pub peers: Arc<Peers>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Where flights run.
@@ -141,14 +161,12 @@ impl GroupParts {
     /// The parts of a group that lives in one process, without peers.
     pub fn alone(loader: impl Loader) -> Self {
         let me = Node::new(Address::new("localhost:1").expect("a valid address"));
-        Self {
-            loader: Box::new(loader),
-            transport: Arc::new(NoPeers),
-            views: Arc::new(ViewCell::new(View::new(me, [], 1))),
-            clock: Arc::new(BootClock),
-            tasks: Tasks::new(),
-            metrics: NodeMetrics::new(),
-        }
+        let views = Arc::new(ViewCell::new(View::new(me, [], 1)));
+        let (clock, tasks, metrics) = (Arc::new(BootClock), Tasks::new(), NodeMetrics::new());
+        let patience = Duration::from_secs(1);
+        let peers =
+            Peers::new(Arc::new(NoPeers), views, clock.clone(), tasks.clone(), metrics.clone(), patience);
+        Self { loader: Box::new(loader), peers, clock, tasks, metrics }
     }
 }
 
@@ -169,18 +187,16 @@ impl Group {
         let limits = FlightLimits { flights: settings.flights_max, waiters: settings.waiters_max };
         let metrics = GroupMetrics::new(&parts.metrics, &name);
         Arc::new(Self {
-            store: Store::new(&config, metrics.clone()),
+            store: Store::new(&config, &metrics, settings.peer_deadline),
             name,
             config,
             settings,
             freshness,
             loader: parts.loader,
-            transport: parts.transport,
-            views: parts.views,
+            peers: parts.peers,
             clock: parts.clock,
             tasks: parts.tasks,
             metrics,
-            node_metrics: parts.metrics,
             client_flights: Flights::new(limits),
             owner_flights: Flights::new(limits),
         })
@@ -216,7 +232,7 @@ impl Group {
     pub fn cached(&self, key: &[u8]) -> Option<Answer> {
         let begun = self.clock.now();
         let hash = self.store.hash(key);
-        let answer = self.store.get(hash, key, begun)?.into_answer();
+        let answer = self.store.get(hash, key, begun)?;
         self.story(key, &answer);
         self.metrics.request(Some(answer.outcome), self.since(begun));
         Some(answer)
@@ -228,8 +244,9 @@ impl Group {
     /// As [`get`](Self::get).
     pub async fn get_as_owner(self: &Arc<Self>, key: &[u8], deadline: Instant) -> Result<Answer, GetError> {
         let hash = self.store.hash(key);
-        match self.store.get(hash, key, self.clock.now()) {
-            Some(found) => Ok(found.into_answer()),
+        // Never a copy: whoever asks takes this node for the owner, and would keep a copy of the copy.
+        match self.store.get_own(hash, key, self.clock.now()) {
+            Some(answer) => Ok(answer),
             None => self.fly_as_owner(hash, key, deadline).await,
         }
     }
@@ -237,7 +254,7 @@ impl Group {
     async fn get_missed(self: &Arc<Self>, key: &[u8], deadline: Instant) -> Result<Answer, GetError> {
         let hash = self.store.hash(key);
         let place = place(self.name.as_str(), key);
-        let view = self.views.load();
+        let view = self.peers.views().load();
         tracing::debug!(
             { field::GROUP } = %self.name,
             { field::KEY_HASH } = %place,
@@ -252,6 +269,7 @@ impl Group {
             self.fly_as_owner(hash, key, deadline).await?
         } else {
             drop(view);
+            self.store.note_demand(hash, self.clock.now());
             let (seat, turn) = self.client_flights.join(hash, key, self.store.slot(hash)).map_err(full)?;
             if let Some(turn) = turn {
                 self.spawn(turn, hash, key, Side::Client);
@@ -286,7 +304,7 @@ impl Group {
         let work = async {
             match side {
                 Side::Owner => self.load(key, hash, slot).await,
-                Side::Client => self.ask(key, hash, until).await,
+                Side::Client => self.ask(key, hash, slot, until).await,
             }
         };
         tokio::time::timeout_at(until, work).await.unwrap_or(Err(GetError::Deadline(timeout)))
@@ -309,12 +327,15 @@ impl Group {
 
     /// An owner-side flight: reads the origin and keeps what may be kept.
     async fn load(&self, key: &Key, hash: u64, slot: SlotState) -> Landing {
-        let start = self.clock.now();
         // Another flight may have landed since the look that missed: without a second look, a crowd would now and then
         // be two queries.
-        if let Some(found) = self.store.peek(hash, key.as_bytes(), start) {
-            return Ok(found.into_answer());
+        if let Some(found) = self.store.peek(hash, key.as_bytes(), self.clock.now()) {
+            return Ok(found);
         }
+        if let Some(answer) = self.peek_previous(key, hash, slot).await {
+            return Ok(answer);
+        }
+        let start = self.clock.now();
         let mut loaded = self.loader.load(std::slice::from_ref(key)).await?;
         let value = match (loaded.pop(), loaded.is_empty()) {
             (Some(value), true) => value,
@@ -322,7 +343,8 @@ impl Group {
         };
         let role = self.role(key);
         let until = self.freshness.until(start, value.is_some(), role, fastrand::f64());
-        let kept = self.store.insert(hash, key.clone(), value.clone(), start, until, self.clock.now(), slot);
+        let fresh = Fresh { value: value.clone(), since: start, until };
+        let kept = self.store.keep(hash, key, fresh, self.clock.now(), slot);
         tracing::debug!(
             { field::GROUP } = %self.name,
             found = value.is_some(),
@@ -338,25 +360,31 @@ impl Group {
     /// In which role this node loads `key`, by the present view.
     fn role(&self, key: &Key) -> Role {
         let place = place(self.name.as_str(), key.as_bytes());
-        let view = self.views.load();
-        if view.is_mine(place) {
-            Role::Owner
-        } else if view.successor(place).is_some_and(|node| node.address == view.me().address) {
-            Role::Successor
-        } else {
-            Role::Stranger
+        let view = self.peers.views().load();
+        // Who would be asked instead of an owner that is down: the next one on the ring that is not down too.
+        let mut before = view.route(place).take_while(|node| node.address != view.me().address);
+        match before.next() {
+            None => Role::Owner,
+            Some(_) if before.all(|node| self.peers.is_ejected(&node.address)) => Role::Successor,
+            Some(_) => Role::Stranger,
         }
     }
 
-    /// A client-side flight: asks the owner, then its successor, then the origin.
-    async fn ask(self: &Arc<Self>, key: &Key, hash: u64, deadline: Instant) -> Landing {
+    /// A client-side flight: asks the owner, then its successor, then the origin. Nodes that are known to be down
+    /// are passed over.
+    async fn ask(self: &Arc<Self>, key: &Key, hash: u64, slot: SlotState, deadline: Instant) -> Landing {
         let place = place(self.name.as_str(), key.as_bytes());
-        let view = self.views.load_full();
-        for node in view.route(place).take(2) {
-            if node.address == view.me().address {
+        let view = self.peers.views().load_full();
+        let mut asked = 0;
+        for node in view.route(place) {
+            if node.address == view.me().address || asked == ASKED_MAX {
                 break;
             }
-            match self.ask_peer(&view, node, key, deadline).await {
+            if !self.peers.may_ask(node) {
+                continue;
+            }
+            asked += 1;
+            match self.ask_peer(&view, node, key, hash, slot, deadline).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => {
                     tracing::debug!(
@@ -380,6 +408,8 @@ impl Group {
         view: &View,
         node: &Node,
         key: &Key,
+        hash: u64,
+        slot: SlotState,
         deadline: Instant,
     ) -> Result<Answer, PeerError> {
         let sent = self.clock.now();
@@ -390,51 +420,21 @@ impl Group {
             budget: deadline.saturating_duration_since(Instant::now()),
             digest: self.settings.digest,
         };
-        let result = self.patiently(node, self.transport.get(node, &request)).await;
-        self.node_metrics
-            .peer_request(node.address.as_str(), result.as_ref().err().map_or("ok", PeerError::as_str));
-        let answer = result?;
-        // The callee counted both durations after `sent`: counted from `sent`, the value is at least as old and
-        // expires at least as early as the callee says.
-        let since = sent.saturating_sub(answer.age);
-        let until = sent.saturating_add(answer.remaining);
-        let hop = Some(Arc::new(Hop { peer: node.address.clone(), outcome: answer.outcome }));
-        Ok(Answer { value: answer.value, outcome: Outcome::Peer, since, until, collapsed: false, hop })
-    }
-
-    /// Waits for a peer's answer for as long as the peer shows signs of life: a slow load is waited for, since asking
-    /// elsewhere would send a second query; a dead or paused node is given up after two timeouts.
-    async fn patiently<T>(
-        &self,
-        node: &Node,
-        request: impl Future<Output = Result<T, PeerError>>,
-    ) -> Result<T, PeerError> {
-        let patience = self.settings.peer_timeout;
-        let mut request = std::pin::pin!(request);
-        loop {
-            if let Ok(result) = tokio::time::timeout(patience, &mut request).await {
-                return result;
-            }
-            tokio::select! {
-                biased;
-                result = &mut request => return result,
-                life = self.transport.ping(node, patience) => life?,
-            }
+        let answer = self.peers.get(node, &request).await?;
+        let fresh = handover::aged(&answer, sent);
+        if answer.digest == self.settings.digest {
+            self.store.keep_copy(hash, key, fresh.clone(), self.clock.now(), slot);
         }
+        let hop = Some(Arc::new(Hop { peer: node.address.clone(), outcome: answer.outcome }));
+        let Fresh { value, since, until } = fresh;
+        Ok(Answer { value, outcome: Outcome::Peer, since, until, collapsed: false, hop })
     }
 
-    /// Drops `key` at this node, and keeps out what loads of it that are under way bring. Whether there was
-    /// an entry.
-    pub fn invalidate(&self, key: &Key) -> bool {
+    /// Drops what `selection` names at this node only, and keeps out what loads of it that are under way bring. How
+    /// many entries there were. See [`invalidate_everywhere`](Self::invalidate_everywhere) for all nodes.
+    pub fn invalidate(&self, selection: &Selection) -> u64 {
         self.metrics.invalidated();
-        self.store.invalidate(self.store.hash(key.as_bytes()), key.as_bytes())
-    }
-
-    /// As [`invalidate`](Self::invalidate), for every key that begins with `prefix`; all keys if it is empty. How
-    /// many entries there were.
-    pub fn invalidate_prefix(&self, prefix: &[u8]) -> usize {
-        self.metrics.invalidated();
-        self.store.invalidate_prefix(prefix)
+        self.store.invalidate(selection, self.clock.now())
     }
 
     /// Takes up to `steps_max` entries in hand and drops those that have expired; how many were dropped.
@@ -469,7 +469,12 @@ impl Group {
 
     /// Brings the gauges up to date, for somebody who is about to read them.
     pub fn set_gauges(&self) {
-        self.metrics.gauges(&self.stats(), self.config.capacity, negative_capacity(&self.config));
+        self.metrics.gauges(self.store.figures(&self.config));
+    }
+
+    /// The figures of the group's hot cache; `None` if it has none.
+    pub fn hot_stats(&self) -> Option<CacheStats> {
+        self.store.hot_stats()
     }
 
     /// Flights that run: those that ask another node, and those that read the origin.

@@ -22,13 +22,15 @@
 //! ```
 //!
 //! The layers, from the inside out; a lower one never names a higher one, and `tests/tidy.rs` holds them to it:
-//! `time`, `error`, `codec`, `problem`, `settings`, `task`, `telemetry`, `net` may be used by all; then [`cache`]
+//! `time`, `error`, `codec`, `problem`, `rpc`, `settings`, `task`, `telemetry`, `net` may be used by all; then [`cache`]
 //! and [`cluster`], which are pure; [`group`], the read-through algorithm; the adapters [`origin`], [`transport`],
-//! [`discovery`] and [`gateway`], which never name each other; [`config`]; [`app`], which joins them; [`cli`].
+//! [`discovery`] and [`gateway`], which never name each other; [`config`]; [`client`], which is for applications;
+//! [`app`], which joins them; [`cli`].
 
 pub mod app;
 pub mod cache;
 pub mod cli;
+pub mod client;
 pub mod cluster;
 pub mod codec;
 pub mod config;
@@ -39,6 +41,8 @@ pub mod group;
 pub mod net;
 pub mod origin;
 pub mod problem;
+#[cfg(feature = "grpc")]
+pub mod rpc;
 pub mod settings;
 pub mod task;
 pub mod telemetry;

@@ -1,11 +1,15 @@
-//! The accept loop of every plane: hyper's HTTP/1 server with limits that hold before there is a request.
+//! The accept loop of every plane: hyper's HTTP/1 and HTTP/2 servers with limits that hold before there is a request.
 //!
 //! `axum::serve` sets no timer and knows no cap on connections, so the planes don't use it. Whoever serves a plane
 //! gives a [`Handler`]; nothing here knows what it answers.
 
 mod config;
 mod guarded;
+#[cfg(feature = "grpc")]
+mod http2;
 mod server;
 
 pub use config::LimitsConfig;
-pub use server::{Handler, Plane, serve};
+#[cfg(feature = "grpc")]
+pub use http2::LongLived;
+pub use server::{Handler, Plane, Rpcs, serve, serve_with};

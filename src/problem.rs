@@ -71,6 +71,11 @@ impl Problem {
         self.code
     }
 
+    /// The sentence on this occurrence.
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+
     /// The request's id, for the log.
     pub const fn request_id(&self) -> RequestId {
         self.request

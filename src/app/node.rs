@@ -3,24 +3,37 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use tokio::net::TcpListener;
+use futures_util::future::join_all;
+use tokio::{net::TcpListener, time::Instant};
 
-use super::origins::{Origin, Origins};
+use super::{
+    membership::{self, Membership},
+    origins::{Origin, Origins},
+};
 use crate::{
     cluster::{self, NodeId, View, ViewCell},
     config::Config,
-    discovery::{self, StaticList, StaticListHandle},
+    discovery::{self, Discovery, StaticListHandle, TransportKind},
     gateway::{Gateway, GatewayParts, Readiness},
-    group::{Group, GroupParts, GroupSettings, Groups, PeerTransport},
-    net::{self, Plane},
+    group::{Group, GroupParts, GroupSettings, Groups, PeerTransport, Peers},
+    net::{self, Plane, Rpcs},
     task::Tasks,
     telemetry::{NodeMetrics, field},
     time::BootClock,
     transport::{HttpTransport, PeerService},
 };
+#[cfg(feature = "grpc")]
+use crate::{
+    gateway,
+    transport::{GrpcTransport, PEER_SERVICE, PeerRpcs},
+};
 
 /// Expired entries that a group takes in hand at a time, so that no shard is locked for long.
 const RECLAIM_STEPS: usize = 1_000;
+/// How long a leaving node goes on serving those who have not heard of it yet.
+const NEWS_SPREAD: Duration = Duration::from_secs(1);
+/// The least that the requests under way are given, whatever the leave has taken.
+const STOP_MIN: Duration = Duration::from_millis(500);
 /// How often a group looks for expired entries.
 const RECLAIM_PERIOD: Duration = Duration::from_millis(200);
 
@@ -63,8 +76,9 @@ pub struct Node {
     readiness: Readiness,
     groups: Arc<Groups>,
     views: Arc<ViewCell>,
+    peers: Arc<Peers>,
     metrics: NodeMetrics,
-    members: StaticListHandle,
+    membership: Membership,
     grace: Duration,
 }
 
@@ -80,14 +94,22 @@ impl Node {
         let me = cluster::Node {
             id: Some(NodeId::new(fastrand::u64(..))),
             weight: config.node.weight,
+            api: membership::api_address(&config),
             ..cluster::Node::new(config.node.advertise.clone())
         };
+        let (discovery, membership) = Membership::new(&config, &me, &metrics)?;
         let views = Arc::new(ViewCell::new(View::new(me.clone(), [], config.cluster.virtual_nodes)));
         metrics.view(1, false);
-        let transport = HttpTransport::new(config.cluster.peer_timeout, config.limits.value_bytes)?;
-        let transport: Arc<dyn PeerTransport> = Arc::new(transport);
+        let peers = Peers::new(
+            transport(&config)?,
+            Arc::clone(&views),
+            Arc::new(BootClock),
+            tasks.clone(),
+            metrics.clone(),
+            config.cluster.peer_timeout,
+        );
         let (groups, preloads) =
-            groups(&config, &transport, &views, &tasks, &metrics).await.inspect_err(|_| tasks.stop())?;
+            groups(&config, &peers, &tasks, &metrics).await.inspect_err(|_| tasks.stop())?;
         tracing::info!(
             { field::NODE } = %me.address,
             peer = %listeners.peer.local_addr()?,
@@ -100,13 +122,14 @@ impl Node {
         let parts = GatewayParts {
             groups: Arc::clone(&groups),
             views: Arc::clone(&views),
+            peers: Arc::clone(&peers),
             metrics: metrics.clone(),
             readiness: readiness.clone(),
             request_timeout: config.limits.request_timeout,
             in_flight_max: config.limits.in_flight,
             effective_config: effective,
         };
-        let peers = PeerService::new(
+        let callee = PeerService::new(
             Arc::clone(&groups),
             Arc::clone(&views),
             metrics.clone(),
@@ -116,7 +139,7 @@ impl Node {
         let limits = &config.limits;
         tasks.spawn_critical(
             "peer plane",
-            net::serve(plane("peer", listeners.peer), peers, *limits, tasks.clone()),
+            net::serve_with(plane("peer", listeners.peer), callee, peer_rpcs(&parts), *limits, tasks.clone()),
         );
         let admin = Gateway::admin(parts.clone());
         tasks.spawn_critical(
@@ -125,30 +148,49 @@ impl Node {
         );
         if let Some(listener) = listeners.api {
             let api = Gateway::api(parts);
-            tasks
-                .spawn_critical("api plane", net::serve(plane("api", listener), api, *limits, tasks.clone()));
+            let rpcs = api_rpcs(&api);
+            tasks.spawn_critical(
+                "api plane",
+                net::serve_with(plane("api", listener), api, rpcs, *limits, tasks.clone()),
+            );
         }
-        let (list, members) = StaticList::new(config.cluster.peers.clone());
-        let node =
-            Self { grace: config.limits.shutdown_grace, tasks, readiness, groups, views, metrics, members };
+        let node = Self {
+            grace: config.limits.shutdown_grace,
+            tasks,
+            readiness,
+            groups,
+            views,
+            peers,
+            metrics,
+            membership,
+        };
         node.keep_house();
-        node.join(list, preloads);
+        node.join(discovery, preloads);
         Ok(node)
     }
 
     /// Follows the discovery; once there is a view, preloads what is the node's own and says that it is ready.
-    fn join(&self, list: StaticList, preloads: Vec<Preload>) {
+    fn join(&self, discovery: Box<dyn Discovery>, preloads: Vec<Preload>) {
         let (seen, first_view) = tokio::sync::oneshot::channel();
-        let follow =
-            discovery::follow(Box::new(list), Arc::clone(&self.views), self.metrics.clone(), move || {
+        let peers = Arc::clone(&self.peers);
+        let follow = discovery::follow(
+            discovery,
+            Arc::clone(&self.views),
+            self.metrics.clone(),
+            move |view| peers.view_changed(view),
+            move || {
                 // Nobody waits any more if the node is stopping already.
                 let _ = seen.send(());
-            });
-        let stopping = self.tasks.stopping().clone();
+            },
+        );
+        let tasks = self.tasks.clone();
         self.tasks.spawn(async move {
             tokio::select! {
-                () = stopping.cancelled() => {}
-                () = follow => {}
+                () = tasks.stopping().cancelled() => {}
+                ended = follow => if let Err(error) = ended {
+                    tracing::error!(error = &error as &dyn std::error::Error, "the node can't take part; it stops");
+                    tasks.stop();
+                }
             }
         });
         let (readiness, stopping) = (self.readiness.clone(), self.tasks.stopping().clone());
@@ -198,13 +240,30 @@ impl Node {
 
     /// Answers the requests under way, takes no more, and ends; at the latest after the configured grace.
     pub async fn stop(&self) {
+        let deadline = Instant::now() + self.grace;
         self.readiness.stopping();
+        self.leave(deadline).await;
         self.tasks.stop();
-        if self.tasks.join(self.grace).await {
+        if self.tasks.join(deadline.saturating_duration_since(Instant::now()).max(STOP_MIN)).await {
             tracing::info!("the node has stopped");
         } else {
             tracing::warn!(grace = ?self.grace, "the node stops with requests unanswered");
         }
+    }
+
+    /// Withdraws from the membership, names the hottest keys to their new owners, and goes on serving while the news
+    /// spreads. Where nobody can be told (a static list), the others would go on asking here: nothing is handed over.
+    async fn leave(&self, deadline: Instant) {
+        let announced = self.membership.leave().await;
+        if !announced || self.views.load().nodes().len() < 2 {
+            return;
+        }
+        let spread = Instant::now() + NEWS_SPREAD;
+        // Half of the grace is for the requests under way.
+        let handed_over_by = deadline - self.grace / 2;
+        let named = join_all(self.groups.iter().map(|group| group.hand_over(handed_over_by))).await;
+        tracing::info!(keys = named.into_iter().sum::<usize>(), "named the hottest keys to their new owners");
+        tokio::time::sleep_until(spread.min(deadline)).await;
     }
 
     /// The node's groups.
@@ -222,9 +281,9 @@ impl Node {
         &self.metrics
     }
 
-    /// Changes the list of members while the node runs.
-    pub const fn members(&self) -> &StaticListHandle {
-        &self.members
+    /// Changes the list of members while the node runs, if it goes by one.
+    pub const fn members(&self) -> Option<&StaticListHandle> {
+        self.membership.list()
     }
 
     /// Whether the node wants requests.
@@ -237,6 +296,44 @@ impl Drop for Node {
     fn drop(&mut self) {
         self.tasks.stop();
     }
+}
+
+/// What peers are asked by.
+fn transport(config: &Config) -> anyhow::Result<Arc<dyn PeerTransport>> {
+    let (connect_timeout, value_bytes) = (config.cluster.peer_timeout, config.limits.value_bytes);
+    Ok(match config.cluster.transport {
+        TransportKind::Http => Arc::new(HttpTransport::new(connect_timeout, value_bytes)?),
+        #[cfg(feature = "grpc")]
+        TransportKind::Grpc => Arc::new(GrpcTransport::new(connect_timeout, value_bytes)),
+    })
+}
+
+/// What the peer plane answers over gRPC: other nodes, and clients that found the node in etcd.
+#[cfg(feature = "grpc")]
+fn peer_rpcs(parts: &GatewayParts) -> Option<Rpcs> {
+    let peers = PeerRpcs::server(
+        Arc::clone(&parts.groups),
+        Arc::clone(&parts.views),
+        parts.metrics.clone(),
+        parts.request_timeout,
+    );
+    Some(gateway::client_rpcs(parts, &[PEER_SERVICE]).add_service(peers).prepare())
+}
+
+#[cfg(not(feature = "grpc"))]
+const fn peer_rpcs(_: &GatewayParts) -> Option<Rpcs> {
+    None
+}
+
+/// What the api plane answers over gRPC.
+#[cfg(feature = "grpc")]
+fn api_rpcs(api: &Gateway) -> Option<Rpcs> {
+    Some(api.rpcs().prepare())
+}
+
+#[cfg(not(feature = "grpc"))]
+const fn api_rpcs(_: &Gateway) -> Option<Rpcs> {
+    None
 }
 
 /// Whether the node stopped before `period` was over.
@@ -266,8 +363,7 @@ impl Preload {
 
 async fn groups(
     config: &Config,
-    transport: &Arc<dyn PeerTransport>,
-    views: &Arc<ViewCell>,
+    peers: &Arc<Peers>,
     tasks: &Tasks,
     metrics: &NodeMetrics,
 ) -> anyhow::Result<(Arc<Groups>, Vec<Preload>)> {
@@ -283,13 +379,15 @@ async fn groups(
             flight_timeout: config.limits.request_timeout,
             peer_timeout: config.cluster.peer_timeout,
             failover_ttl: config.cluster.failover_ttl,
+            peer_deadline: config.limits.request_timeout,
+            peek: config.cluster.peek,
+            handover: config.cluster.handover,
             flights_max: config.limits.flights,
             waiters_max: config.limits.waiters,
         };
         let parts = GroupParts {
             loader: Box::new(origin.loader.clone()),
-            transport: Arc::clone(transport),
-            views: Arc::clone(views),
+            peers: Arc::clone(peers),
             clock: Arc::new(BootClock),
             tasks: tasks.clone(),
             metrics: metrics.clone(),

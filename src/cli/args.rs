@@ -1,10 +1,10 @@
 //! The commands, their flags and their help.
 
-use std::path::PathBuf;
+use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::ApiAddress;
+use crate::{client::Endpoint, config::ApiAddress, discovery::EtcdEndpoint, group::GroupName};
 
 /// A distributed read-through cache that stands in front of a SQL database.
 #[derive(Debug, Parser)]
@@ -45,6 +45,18 @@ Example:
   ggcache config --config ggcache.toml --port 10002
       what `serve` would run with, as TOML: every key, its value and where that came from; no secrets";
 
+const GET_EXAMPLE: &str = "\
+Examples:
+  ggcache get 张三 --group scores
+      the value, from the node that ./ggcache.toml tells of
+  ggcache get anna --group scores --addresses http://10.0.0.7:8000,http://10.0.0.8:8000 --verbose
+      from whichever of two nodes answers; which one, and from which cache, on standard error
+  ggcache get anna --group scores --etcd http://10.0.0.1:2379 --service GGroupCache
+      from whichever node is registered in etcd
+  ggcache get --key-b64 _wA --group blobs > value.bin
+      a key that is not text
+Exit code 0 with the value on standard output, 1 if there was no answer, 3 if there is no such key.";
+
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Runs a node until it is told to stop.
@@ -56,6 +68,9 @@ pub(super) enum Command {
     /// Creates the demo's table, with its three rows, in each database that lacks it.
     #[command(after_help = MIGRATE_EXAMPLE)]
     Migrate(SourceArguments),
+    /// Reads a key from a running cluster.
+    #[command(after_help = GET_EXAMPLE)]
+    Get(GetArguments),
     /// Prints the configuration in force, with the source of each value.
     #[command(after_help = CONFIG_EXAMPLE)]
     Config(SourceArguments),
@@ -67,8 +82,43 @@ impl Command {
             Self::Serve(sources) | Self::Check(sources) | Self::Migrate(sources) | Self::Config(sources) => {
                 sources
             }
+            Self::Get(get) => &get.sources,
         }
     }
+}
+
+/// What is read, and from whom.
+#[derive(Debug, Args)]
+pub(super) struct GetArguments {
+    /// The key, its bytes as they are
+    pub(super) key: OsString,
+    /// The group; without it default_group, or the only one that is configured
+    #[arg(long, value_name = "NAME", value_parser = GroupName::new)]
+    pub(super) group: Option<GroupName>,
+    /// The nodes to ask, as http://HOST:PORT or grpc://HOST:PORT; without it those that the configuration tells of
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub(super) addresses: Vec<Endpoint>,
+    /// The members of etcd in which the nodes are registered; without it etcd.endpoints, where cluster.discovery is
+    /// etcd
+    #[arg(long, value_name = "LIST", value_delimiter = ',', conflicts_with = "addresses")]
+    pub(super) etcd: Vec<EtcdEndpoint>,
+    /// The name under which they are registered; without it cluster.service
+    #[arg(long, value_name = "NAME", conflicts_with = "addresses")]
+    pub(super) service: Option<String>,
+    /// Asks by gRPC, whatever the scheme of the addresses
+    #[arg(long)]
+    pub(super) grpc: bool,
+    /// How long the read may take with all its attempts
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = humantime::parse_duration)]
+    pub(super) deadline: Duration,
+    /// KEY is base64url, with or without padding
+    #[arg(long)]
+    pub(super) key_b64: bool,
+    /// Tells on standard error who answered, and from which cache
+    #[arg(long, short)]
+    pub(super) verbose: bool,
+    #[command(flatten)]
+    pub(super) sources: SourceArguments,
 }
 
 /// Where the configuration comes from. All commands take the same, so that `config` and `check` can tell

@@ -166,7 +166,10 @@ fn each_bound_is_reported_with_what_is_right() {
         ),
         ("node.memory", "\"1KiB\"", "\"1KiB\" is out of range; write \"64KiB\" to \"1PiB\"".to_owned()),
         ("api.listen", "\":8000\"", format!("\":8000\" is not {socket}")),
-        ("cluster.discovery", "\"etcd\"", "\"etcd\" is not one of static".to_owned()),
+        ("cluster.discovery", "\"dns\"", "\"dns\" is not one of static, etcd".to_owned()),
+        ("cluster.service", "\"a/\"", "it is not 1 to 128 of a-z, A-Z, 0-9, _, -, . and single slashes inside; write for example \"GGroupCache\"".to_owned()),
+        ("etcd.lease_ttl", "\"1s\"", "\"1s\" is out of range; write \"2s\" to \"1h\"".to_owned()),
+        ("etcd.endpoints", "[]", "the list is empty; write for example [\"http://127.0.0.1:2379\"]".to_owned()),
         ("cluster.peers", "[\"localhost\"]", "\"localhost\" is not an address; write for example \"localhost:10001\"".to_owned()),
         (
             "cluster.peers",
@@ -300,14 +303,14 @@ fn names_of_sections() {
 #[test]
 fn unknown_keys_have_suggestions() {
     let text = format!(
-        "{SMALL}tttl = \"30s\"\n[limit]\nconnections = 5\n[etcd]\nendpoints = []\n[node]\nttl = \"1s\"\n"
+        "{SMALL}tttl = \"30s\"\n[limit]\nconnections = 5\n[zookeeper]\nservers = []\n[node]\nttl = \"1s\"\n"
     );
     let env = env(&[("GGCACHE__GROUP__SCORES__TLL", "1s"), ("GGCACHE__LOG__LEVLE", "info")]);
     assert_eq!(
         faults_with(&text, Sources { env, ..Sources::default() }),
         "unknown key group.scores.tttl; did you mean group.scores.ttl? (from ggcache.toml line 8)\n\
          unknown section limit; did you mean limits? (from ggcache.toml line 9)\n\
-         unknown section etcd (from ggcache.toml line 11)\n\
+         unknown section zookeeper (from ggcache.toml line 11)\n\
          unknown key node.ttl; did you mean group.scores.ttl? (from ggcache.toml line 14)\n\
          unknown key group.scores.tll; did you mean group.scores.ttl? (from environment GGCACHE__GROUP__SCORES__TLL)\n\
          unknown key log.levle; did you mean log.level? (from environment GGCACHE__LOG__LEVLE)"

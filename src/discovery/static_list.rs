@@ -2,7 +2,7 @@
 
 use tokio::sync::{mpsc, watch};
 
-use super::Discovery;
+use super::{Discovery, DiscoveryError};
 use crate::{
     cluster::{Address, Node},
     group::BoxFuture,
@@ -34,17 +34,20 @@ impl StaticListHandle {
 }
 
 impl Discovery for StaticList {
-    fn run(mut self: Box<Self>, reports: mpsc::Sender<Vec<Node>>) -> BoxFuture<'static, ()> {
+    fn run(
+        mut self: Box<Self>,
+        reports: mpsc::Sender<Vec<Node>>,
+    ) -> BoxFuture<'static, Result<(), DiscoveryError>> {
         Box::pin(async move {
             loop {
                 let members = self.members.borrow_and_update().iter().cloned().map(Node::new).collect();
                 if reports.send(members).await.is_err() {
-                    return;
+                    return Ok(());
                 }
                 if self.members.changed().await.is_err() {
                     // No handle is left: the list is final.
                     reports.closed().await;
-                    return;
+                    return Ok(());
                 }
             }
         })

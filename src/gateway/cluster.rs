@@ -14,20 +14,21 @@ use super::{GatewayParts, target};
 use crate::{
     cluster::{ViewCell, place},
     codec::base64url_encode,
-    group::Groups,
+    group::{Groups, Peers},
 };
 
 #[derive(Clone)]
 struct Parts {
     groups: Arc<Groups>,
     views: Arc<ViewCell>,
+    peers: Arc<Peers>,
 }
 
 pub(super) fn routes(parts: GatewayParts) -> Router {
     Router::new()
         .route("/api/v1/cluster", get(cluster))
         .route("/api/v1/cluster/owner", get(owner))
-        .with_state(Parts { groups: parts.groups, views: parts.views })
+        .with_state(Parts { groups: parts.groups, views: parts.views, peers: parts.peers })
 }
 
 #[derive(Serialize)]
@@ -47,10 +48,13 @@ struct NodeReport {
     weight: u32,
     /// The part of all keys that the node owns, 0 to 1.
     share: f64,
+    /// How the node that answers sees it: `healthy`, `ejected` or `probing`.
+    health: &'static str,
 }
 
 async fn cluster(State(parts): State<Parts>) -> Json<ClusterReport> {
     let view = parts.views.load_full();
+    let health = parts.peers.health();
     let nodes = view
         .nodes()
         .iter()
@@ -60,6 +64,10 @@ async fn cluster(State(parts): State<Parts>) -> Json<ClusterReport> {
             me: node.address == view.me().address,
             weight: node.weight,
             share,
+            health: health
+                .iter()
+                .find(|peer| peer.address == node.address)
+                .map_or("healthy", |peer| peer.state),
         })
         .collect();
     Json(ClusterReport {

@@ -38,6 +38,7 @@ struct GroupReport {
     ttl_ms: u64,
     ttl_jitter: f64,
     negative_ttl_ms: u64,
+    hot_ttl_ms: u64,
     capacity_bytes: u64,
     negative_share: f64,
     load_budget: usize,
@@ -50,6 +51,9 @@ struct GroupReport {
     hits: u64,
     negative_hits: u64,
     misses: u64,
+    hot_entries: u64,
+    hot_bytes: u64,
+    hot_hits: u64,
     insertions: u64,
     evictions: Evictions,
     flights: Flights,
@@ -83,7 +87,7 @@ async fn one(State(groups): State<Arc<Groups>>, name: Result<Path<String>, PathR
 }
 
 fn report(group: &Group) -> GroupReport {
-    let (config, stats) = (group.config(), group.stats());
+    let (config, stats, hot) = (group.config(), group.stats(), group.hot_stats());
     let (client, owner) = group.flights();
     let evicted = |cause: EvictionCause| stats.evictions(cause);
     GroupReport {
@@ -92,6 +96,7 @@ fn report(group: &Group) -> GroupReport {
         ttl_ms: config.ttl.as_millis() as u64,
         ttl_jitter: config.ttl_jitter,
         negative_ttl_ms: config.negative_ttl.as_millis() as u64,
+        hot_ttl_ms: config.hot_ttl.as_millis() as u64,
         capacity_bytes: config.capacity,
         negative_share: config.negative_share,
         load_budget: config.load_budget,
@@ -104,6 +109,9 @@ fn report(group: &Group) -> GroupReport {
         hits: stats.hits,
         negative_hits: stats.negative_hits,
         misses: stats.misses,
+        hot_entries: hot.as_ref().map_or(0, |hot| hot.entries),
+        hot_bytes: hot.as_ref().map_or(0, |hot| hot.bytes),
+        hot_hits: hot.as_ref().map_or(0, |hot| hot.hits + hot.negative_hits),
         insertions: stats.insertions,
         evictions: Evictions {
             capacity: evicted(EvictionCause::Capacity),

@@ -1,9 +1,6 @@
 //! `/livez` and `/readyz`: whether the process runs, and whether it wants requests.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU8, Ordering},
-};
+use std::sync::Arc;
 
 use axum::{
     Router,
@@ -11,17 +8,23 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
+use tokio::sync::watch;
 
 use super::axum_problem;
 use crate::error::ErrorCode;
 
-const STARTING: u8 = 0;
-const READY: u8 = 1;
-const STOPPING: u8 = 2;
+/// What a node is about to do with requests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Stage {
+    #[default]
+    Starting,
+    Ready,
+    Stopping,
+}
 
 /// Whether a node wants requests. Clones share it. It goes from starting to ready to stopping, never back.
 #[derive(Clone, Debug, Default)]
-pub struct Readiness(Arc<AtomicU8>);
+pub struct Readiness(Arc<watch::Sender<Stage>>);
 
 impl Readiness {
     /// A node that is starting.
@@ -31,17 +34,35 @@ impl Readiness {
 
     /// The first view is in force and the preload is done.
     pub fn ready(&self) {
-        self.0.fetch_max(READY, Ordering::AcqRel);
+        self.advance(Stage::Ready);
     }
 
     /// The node stops; whoever sends it requests should send them elsewhere.
     pub fn stopping(&self) {
-        self.0.fetch_max(STOPPING, Ordering::AcqRel);
+        self.advance(Stage::Stopping);
+    }
+
+    fn advance(&self, to: Stage) {
+        self.0.send_if_modified(|stage| {
+            let later = *stage < to;
+            *stage = to.max(*stage);
+            later
+        });
     }
 
     /// Whether the node wants requests now.
     pub fn is_ready(&self) -> bool {
-        self.0.load(Ordering::Acquire) == READY
+        self.stage() == Stage::Ready
+    }
+
+    pub(super) fn stage(&self) -> Stage {
+        *self.0.borrow()
+    }
+
+    /// The stage, now and whenever it changes.
+    #[cfg(feature = "grpc")]
+    pub(super) fn watch(&self) -> watch::Receiver<Stage> {
+        self.0.subscribe()
     }
 }
 
@@ -53,9 +74,9 @@ pub(super) fn routes(readiness: Readiness) -> Router {
 }
 
 async fn readyz(State(readiness): State<Readiness>) -> Response {
-    match readiness.0.load(Ordering::Acquire) {
-        STARTING => axum_problem(ErrorCode::Overloaded, "the node is starting"),
-        READY => "ready\n".into_response(),
-        _ => axum_problem(ErrorCode::ShuttingDown, "the node is stopping"),
+    match readiness.stage() {
+        Stage::Starting => axum_problem(ErrorCode::Overloaded, "the node is starting"),
+        Stage::Ready => "ready\n".into_response(),
+        Stage::Stopping => axum_problem(ErrorCode::ShuttingDown, "the node is stopping"),
     }
 }

@@ -13,6 +13,9 @@ use crate::{
     problem::Problem,
 };
 
+/// What is said of a key that is not there.
+pub(super) const ABSENT: &str = "the database has no row with this key";
+
 static CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
 /// What every answer of this node begins with.
@@ -33,7 +36,7 @@ impl NodeReply {
         let now = group.now();
         let status = self.cache_status(&answer, answer.remaining(now).as_secs());
         let Some(value) = &answer.value else {
-            let absent = Problem::new(ErrorCode::KeyNotFound, "the database has no row with this key");
+            let absent = Problem::new(ErrorCode::KeyNotFound, ABSENT);
             let mut response = super::problem(absent);
             response.headers_mut().insert(CACHE_STATUS.clone(), status);
             return response;
@@ -94,7 +97,9 @@ impl NodeReply {
                 let did = if hop.outcome.is_cached() { "hit" } else { "fwd=miss" };
                 write!(text, "{peer}; {did}; ttl={ttl}, {}; fwd=miss", self.name)
             }
-            (None, Outcome::Hit | Outcome::Negative) => write!(text, "{}; hit; ttl={ttl}", self.name),
+            (None, Outcome::Hit | Outcome::HotHit | Outcome::Negative) => {
+                write!(text, "{}; hit; ttl={ttl}", self.name)
+            }
             (None, Outcome::Load | Outcome::Peer) => write!(text, "{}; fwd=miss; ttl={ttl}", self.name),
         };
         if answer.collapsed {

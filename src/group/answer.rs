@@ -12,6 +12,8 @@ use crate::{cluster::Address, error::ErrorCode, time::Moment};
 pub enum Outcome {
     /// This node's main cache.
     Hit,
+    /// This node's copy of another owner's key.
+    HotHit,
     /// A negative entry of this node: the origin said within the negative ttl that there is no such key.
     Negative,
     /// Another node, asked as owner.
@@ -22,12 +24,13 @@ pub enum Outcome {
 
 impl Outcome {
     /// Every outcome.
-    pub const ALL: [Self; 4] = [Self::Hit, Self::Negative, Self::Peer, Self::Load];
+    pub const ALL: [Self; 5] = [Self::Hit, Self::HotHit, Self::Negative, Self::Peer, Self::Load];
 
     /// The name in metrics, logs and the peer protocol.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Hit => "hit",
+            Self::HotHit => "hot_hit",
             Self::Negative => "negative",
             Self::Peer => "peer",
             Self::Load => "load",
@@ -36,7 +39,7 @@ impl Outcome {
 
     /// Whether the answer came from memory.
     pub const fn is_cached(self) -> bool {
-        matches!(self, Self::Hit | Self::Negative)
+        matches!(self, Self::Hit | Self::HotHit | Self::Negative)
     }
 }
 

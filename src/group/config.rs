@@ -22,6 +22,8 @@ pub struct GroupConfig {
     pub negative_ttl: Duration,
     /// The share of the capacity, 0 to 0.9, that "no such key" may take.
     pub negative_share: f64,
+    /// The longest that a copy of another owner's key is served; zero if none is kept.
+    pub hot_ttl: Duration,
     /// Queries of this node to the group's database that may be under way at once.
     pub load_budget: usize,
     /// How many of the node's own rows are loaded before it says that it is ready; zero for none.
@@ -39,6 +41,7 @@ impl Default for GroupConfig {
             ttl_jitter: 0.1,
             negative_ttl: Duration::from_secs(5),
             negative_share: 0.1,
+            hot_ttl: Duration::from_secs(1),
             load_budget: 16,
             preload: 0,
             content_type: None,
@@ -53,6 +56,7 @@ const TTL: RangeInclusive<Duration> = Duration::from_millis(1)..=DURATION_MAX;
 const NEGATIVE_TTL: RangeInclusive<Duration> = Duration::ZERO..=DURATION_MAX;
 const TTL_JITTER: RangeInclusive<f64> = 0.0..=1.0;
 const NEGATIVE_SHARE: RangeInclusive<f64> = 0.0..=0.9;
+const HOT_TTL: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(60 * 60);
 const LOAD_BUDGET: RangeInclusive<usize> = 1..=100_000;
 const PRELOAD: RangeInclusive<u64> = 0..=1_000_000_000_000;
 
@@ -67,6 +71,7 @@ impl GroupConfig {
             ttl_jitter: section.float("ttl_jitter", default.ttl_jitter, TTL_JITTER),
             negative_ttl: section.duration("negative_ttl", default.negative_ttl),
             negative_share: section.float("negative_share", default.negative_share, NEGATIVE_SHARE),
+            hot_ttl: section.duration("hot_ttl", default.hot_ttl),
             load_budget: section.integer("load_budget", default.load_budget, LOAD_BUDGET),
             preload: section.integer("preload", default.preload, PRELOAD),
             content_type: section.optional_string("content_type"),
@@ -86,6 +91,7 @@ impl GroupConfig {
         checks.number("ttl_jitter", self.ttl_jitter, &TTL_JITTER);
         checks.duration("negative_ttl", self.negative_ttl, &NEGATIVE_TTL);
         checks.number("negative_share", self.negative_share, &NEGATIVE_SHARE);
+        checks.duration("hot_ttl", self.hot_ttl, &HOT_TTL);
         checks.number("load_budget", self.load_budget, &LOAD_BUDGET);
         checks.number("preload", self.preload, &PRELOAD);
         if let Some(name) = self.content_type.as_deref().filter(|name| !is_media_type(name)) {

@@ -8,7 +8,12 @@
 //! Invariants: a slot's state never returns to an earlier one; [`Fence::change`] is called before, or in the
 //! same critical section as, the removal of what it guards.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use crate::time::Moment;
 
 /// Slots of a group. The cache's shards are chosen by the low bits of the same hash, so that a slot
 /// lies in one shard.
@@ -21,33 +26,54 @@ pub struct SlotState(u64);
 /// The slots of one group.
 #[derive(Debug)]
 pub struct Fence {
-    slots: Box<[AtomicU64]>,
+    slots: Box<[Slot]>,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    state: AtomicU64,
+    /// When it changed last, in nanoseconds.
+    changed_at: AtomicU64,
+}
+
+impl Slot {
+    fn change(&self, now: Moment) {
+        self.changed_at.fetch_max(now.as_nanos(), Ordering::AcqRel);
+        self.state.fetch_add(1, Ordering::AcqRel);
+    }
 }
 
 impl Fence {
     /// A fence that nothing has crossed yet.
     pub fn new() -> Self {
-        Self { slots: (0..SLOTS).map(|_| AtomicU64::new(0)).collect() }
+        Self { slots: (0..SLOTS).map(|_| Slot::default()).collect() }
     }
 
-    fn slot(&self, hash: u64) -> &AtomicU64 {
+    fn slot(&self, hash: u64) -> &Slot {
         &self.slots[hash as usize % SLOTS]
     }
 
     /// The present state of the slot of `hash`.
     pub fn state(&self, hash: u64) -> SlotState {
-        SlotState(self.slot(hash).load(Ordering::Acquire))
+        SlotState(self.slot(hash).state.load(Ordering::Acquire))
     }
 
     /// Makes every flight of this slot that is under way unfit to be stored.
-    pub fn change(&self, hash: u64) {
-        self.slot(hash).fetch_add(1, Ordering::AcqRel);
+    pub fn change(&self, hash: u64, now: Moment) {
+        self.slot(hash).change(now);
+    }
+
+    /// Whether the slot of `hash` changed less than `period` before `now`. For that long after an invalidation, what
+    /// a peer says of a key may be from before it: the peer may not have applied it yet.
+    pub fn changed_within(&self, hash: u64, now: Moment, period: Duration) -> bool {
+        let changed_at = self.slot(hash).changed_at.load(Ordering::Acquire);
+        changed_at != 0 && now.saturating_since(Moment::from_nanos(changed_at)) < period
     }
 
     /// [`change`](Self::change) for every slot that lies in shard `shard` of `shards` (a power of two).
-    pub fn change_shard(&self, shard: usize, shards: usize) {
+    pub fn change_shard(&self, shard: usize, shards: usize, now: Moment) {
         for slot in self.slots.iter().skip(shard).step_by(shards) {
-            slot.fetch_add(1, Ordering::AcqRel);
+            slot.change(now);
         }
     }
 }
@@ -66,16 +92,27 @@ mod tests {
     fn a_change_is_seen_by_its_slot_only() {
         let fence = Fence::new();
         let (before, other) = (fence.state(7), fence.state(8));
-        fence.change(7 + SLOTS as u64);
+        fence.change(7 + SLOTS as u64, Moment::from_nanos(1));
         assert_ne!(fence.state(7), before);
         assert_eq!(fence.state(8), other);
+    }
+
+    #[test]
+    fn a_change_is_remembered_for_a_period() {
+        let (fence, period) = (Fence::new(), Duration::from_secs(1));
+        let at = |seconds| Moment::default().saturating_add(Duration::from_secs(seconds));
+        assert!(!fence.changed_within(7, at(0), period), "it never changed");
+        fence.change(7, at(10));
+        assert!(fence.changed_within(7, at(10), period));
+        assert!(!fence.changed_within(7, at(11), period));
+        assert!(!fence.changed_within(8, at(10), period));
     }
 
     #[test]
     fn a_shard_s_slots_are_those_of_its_hashes() {
         let fence = Fence::new();
         let before: Vec<_> = (0..SLOTS as u64).map(|hash| fence.state(hash)).collect();
-        fence.change_shard(3, 16);
+        fence.change_shard(3, 16, Moment::from_nanos(1));
         for (hash, before) in before.into_iter().enumerate() {
             assert_eq!(fence.state(hash as u64) != before, hash % 16 == 3, "slot {hash}");
         }

@@ -5,26 +5,23 @@ use std::{sync::Arc, time::Duration};
 use metrics::{Counter, Gauge, Histogram, Label};
 
 use super::{GroupName, Outcome};
-use crate::{
-    cache::{CacheStats, EvictionCause},
-    telemetry::NodeMetrics,
-};
+use crate::{cache::EvictionCause, telemetry::NodeMetrics};
 
 /// The handles of one group. Clones share them.
 #[derive(Clone)]
 pub struct GroupMetrics(Arc<Handles>);
 
 struct Handles {
-    requests: [Counter; 5],
+    requests: [Counter; 6],
     request_seconds: Histogram,
     loads: [Counter; 3],
     load_seconds: Histogram,
     coalesced: Counter,
     evictions: [Counter; 4],
     invalidations: Counter,
-    entries: [Gauge; 2],
-    bytes: [Gauge; 2],
-    capacity: [Gauge; 2],
+    entries: [Gauge; 3],
+    bytes: [Gauge; 3],
+    capacity: [Gauge; 3],
 }
 
 impl GroupMetrics {
@@ -33,9 +30,10 @@ impl GroupMetrics {
         let label = || Label::new("group", group.as_str().to_owned());
         let counter = |name, word, value| node.counter(name, vec![label(), Label::new(word, value)]);
         let histogram = |name| node.histogram(name, vec![label()]);
-        let outcomes = ["hit", "negative", "peer", "load", "error"];
+        let outcomes = ["hit", "hot_hit", "negative", "peer", "load", "error"];
         let gauge = |name| {
-            ["main", "negative"].map(|cache| node.gauge(name, vec![label(), Label::new("cache", cache)]))
+            ["main", "negative", "hot"]
+                .map(|cache| node.gauge(name, vec![label(), Label::new("cache", cache)]))
         };
         Self(Arc::new(Handles {
             requests: outcomes.map(|outcome| counter("ggcache_requests_total", "outcome", outcome)),
@@ -57,10 +55,11 @@ impl GroupMetrics {
     pub fn request(&self, outcome: Option<Outcome>, duration: Duration) {
         let index = match outcome {
             Some(Outcome::Hit) => 0,
-            Some(Outcome::Negative) => 1,
-            Some(Outcome::Peer) => 2,
-            Some(Outcome::Load) => 3,
-            None => 4,
+            Some(Outcome::HotHit) => 1,
+            Some(Outcome::Negative) => 2,
+            Some(Outcome::Peer) => 3,
+            Some(Outcome::Load) => 4,
+            None => 5,
         };
         self.0.requests[index].increment(1);
         self.0.request_seconds.record(duration.as_secs_f64());
@@ -94,15 +93,14 @@ impl GroupMetrics {
 }
 
 impl GroupMetrics {
-    /// Sets the gauges, which are read seldom and so set when somebody looks.
-    pub(super) fn gauges(&self, stats: &CacheStats, capacity: u64, negative_capacity: u64) {
-        let set = |gauges: &[Gauge; 2], main: u64, negative: u64| {
-            gauges[0].set(main as f64);
-            gauges[1].set(negative as f64);
-        };
-        set(&self.0.entries, stats.entries - stats.negative_entries, stats.negative_entries);
-        set(&self.0.bytes, stats.bytes - stats.negative_bytes, stats.negative_bytes);
-        set(&self.0.capacity, capacity - negative_capacity, negative_capacity);
+    /// Sets the gauges, which are read seldom and so set when somebody looks: of values, of absences and of
+    /// copies, each entries, bytes and capacity.
+    pub(super) fn gauges(&self, figures: [[u64; 3]; 3]) {
+        for (index, [entries, bytes, capacity]) in figures.into_iter().enumerate() {
+            self.0.entries[index].set(entries as f64);
+            self.0.bytes[index].set(bytes as f64);
+            self.0.capacity[index].set(capacity as f64);
+        }
     }
 }
 

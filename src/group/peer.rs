@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use super::{BoxFuture, GroupName, Key, Outcome, Value};
 use crate::{
-    cluster::{Epoch, Node},
+    cluster::{Address, Epoch, Node},
     error::ErrorCode,
 };
 
@@ -40,6 +40,44 @@ pub struct PeerAnswer {
     /// equal to its own.
     pub digest: u64,
 }
+
+/// Which keys an invalidation is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Selection {
+    /// These keys.
+    Keys(Vec<Key>),
+    /// Every key that begins with these bytes; all keys if there are none.
+    Prefix(Vec<u8>),
+}
+
+/// Drops keys at another node. It may come twice; the second time there is nothing left to drop, but what is
+/// under way there is kept out once more.
+#[derive(Clone, Debug)]
+pub struct Invalidation {
+    /// The group's name.
+    pub group: GroupName,
+    /// Which keys.
+    pub selection: Selection,
+    /// How long the callee may take.
+    pub budget: Duration,
+}
+
+/// The names of keys that a leaving node held, for their new owner, which fetches them by
+/// [`PeerTransport::peek`] under its own fence. Values are never pushed.
+#[derive(Clone, Debug)]
+pub struct Handover {
+    /// The group's name.
+    pub group: GroupName,
+    /// Who leaves, and can be peeked at until it is gone.
+    pub from: Address,
+    /// The keys, hottest first; at most [`HANDOVER_KEYS_MAX`].
+    pub keys: Vec<Key>,
+    /// How long the callee may take to accept them; it fetches them afterwards.
+    pub budget: Duration,
+}
+
+/// The most keys that one [`Handover`] or [`Invalidation`] names.
+pub const HANDOVER_KEYS_MAX: usize = 1_000;
 
 /// Why a peer gave no answer.
 #[derive(Clone, Debug, Error)]
@@ -105,6 +143,34 @@ pub trait PeerTransport: Send + Sync + 'static {
         request: &'a PeerRequest,
     ) -> BoxFuture<'a, Result<PeerAnswer, PeerError>>;
 
+    /// Asks `node` for what it has of a key in memory, and nothing else: it loads nothing and counts nothing.
+    /// `None` if it has nothing.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get). [`ErrorCode::RouteNotFound`] from a node of an older version.
+    fn peek<'a>(
+        &'a self,
+        node: &'a Node,
+        request: &'a PeerRequest,
+    ) -> BoxFuture<'a, Result<Option<PeerAnswer>, PeerError>>;
+
+    /// Drops keys at `node`, and there only. How many entries there were.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get). Without an `Ok` nothing is known of whether the keys were dropped.
+    fn invalidate<'a>(
+        &'a self,
+        node: &'a Node,
+        invalidation: &'a Invalidation,
+    ) -> BoxFuture<'a, Result<u64, PeerError>>;
+
+    /// Names keys to their new owner.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    fn handover<'a>(&'a self, node: &'a Node, handover: &'a Handover)
+    -> BoxFuture<'a, Result<(), PeerError>>;
+
     /// Asks `node` for a sign of life, to tell a slow load from a dead or paused node.
     ///
     /// # Errors
@@ -116,12 +182,34 @@ pub trait PeerTransport: Send + Sync + 'static {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoPeers;
 
+impl NoPeers {
+    fn nobody<'a, T: Send + 'a>() -> BoxFuture<'a, Result<T, PeerError>> {
+        Box::pin(async { Err(PeerError::unreachable("this node has no transport")) })
+    }
+}
+
 impl PeerTransport for NoPeers {
     fn get<'a>(&'a self, _: &'a Node, _: &'a PeerRequest) -> BoxFuture<'a, Result<PeerAnswer, PeerError>> {
-        Box::pin(async { Err(PeerError::unreachable("this node has no transport")) })
+        Self::nobody()
+    }
+
+    fn peek<'a>(
+        &'a self,
+        _: &'a Node,
+        _: &'a PeerRequest,
+    ) -> BoxFuture<'a, Result<Option<PeerAnswer>, PeerError>> {
+        Self::nobody()
+    }
+
+    fn invalidate<'a>(&'a self, _: &'a Node, _: &'a Invalidation) -> BoxFuture<'a, Result<u64, PeerError>> {
+        Self::nobody()
+    }
+
+    fn handover<'a>(&'a self, _: &'a Node, _: &'a Handover) -> BoxFuture<'a, Result<(), PeerError>> {
+        Self::nobody()
     }
 
     fn ping<'a>(&'a self, _: &'a Node, _: Duration) -> BoxFuture<'a, Result<(), PeerError>> {
-        Box::pin(async { Err(PeerError::unreachable("this node has no transport")) })
+        Self::nobody()
     }
 }

@@ -1,6 +1,6 @@
 //! Loading a group's own keys before the node says that it is ready.
 
-use super::{Group, Key, KeyScan, LoadError, Role};
+use super::{Group, Key, KeyScan, LoadError, Role, store::Fresh};
 use crate::cache::EvictionCause;
 
 /// Keys of one page of the scan, and of one query.
@@ -50,7 +50,8 @@ impl Group {
             // A row that went away between the scan and the load needs no negative entry.
             let Some(value) = value else { continue };
             let until = self.freshness.until(start, true, Role::Owner, fastrand::f64());
-            if self.store.insert(hash, key, Some(value), start, until, self.clock.now(), slot) {
+            let fresh = Fresh { value: Some(value), since: start, until };
+            if self.store.keep(hash, &key, fresh, self.clock.now(), slot) {
                 kept += 1;
             }
         }

@@ -1,14 +1,15 @@
-//! What a group keeps in memory: the main cache, and the fence in front of it.
+//! What a group keeps in memory: the main cache, the hot cache, and the fence in front of both.
 //!
 //! The hash that chooses shard, index and slot is seeded at start, so that nobody outside can choose keys that
 //! collide.
 
-use std::{hash::BuildHasher, sync::Arc};
+use std::{hash::BuildHasher, sync::Arc, time::Duration};
 
 use foldhash::quality::RandomState;
 
 use super::{
-    Answer, GroupConfig, GroupMetrics, Key, Outcome, Value,
+    Answer, GroupConfig, GroupMetrics, Key, Outcome, Selection, Value,
+    demand::Demand,
     fence::{Fence, SlotState},
 };
 use crate::{
@@ -18,6 +19,9 @@ use crate::{
     },
     time::Moment,
 };
+
+/// The part of a group's capacity that copies of other owners' keys may take.
+const HOT_SHARE: f64 = 0.125;
 
 /// A value in memory, and since when it may have been out of date.
 #[derive(Clone, Debug)]
@@ -40,54 +44,56 @@ impl Weigh for Key {
     }
 }
 
-/// What was found in memory.
-pub(super) enum Found {
-    Value { resident: Resident, until: Moment },
-    Absent { until: Moment },
-}
-
-impl Found {
-    fn new(lookup: Lookup<Resident>) -> Option<Self> {
-        match lookup {
-            Lookup::Hit { value, deadline } => Some(Self::Value { resident: value, until: deadline }),
-            Lookup::Absent { deadline } => Some(Self::Absent { until: deadline }),
-            Lookup::Miss => None,
-        }
-    }
-
-    pub(super) fn into_answer(self) -> Answer {
-        let (value, outcome, since, until) = match self {
-            Self::Value { resident, until } => (Some(resident.value), Outcome::Hit, resident.since, until),
-            // The age of an absence is never told.
-            Self::Absent { until } => (None, Outcome::Negative, until, until),
-        };
-        Answer { value, outcome, since, until, collapsed: false, hop: None }
-    }
-}
-
-/// The part of a group's capacity that absences may take, in bytes.
-pub(super) fn negative_capacity(config: &GroupConfig) -> u64 {
-    (config.capacity as f64 * config.negative_share) as u64
+/// What is to be kept of an answer.
+#[derive(Clone, Debug)]
+pub(super) struct Fresh {
+    pub(super) value: Option<Value>,
+    /// When the load that brought it began.
+    pub(super) since: Moment,
+    /// Until when it may be served.
+    pub(super) until: Moment,
 }
 
 pub(super) struct Store {
     main: Cache<Key, Resident>,
+    hot: Option<Hot>,
     fence: Fence,
     seed: RandomState,
+    /// For how long after an invalidation nothing is kept that a peer says.
+    quiet: Duration,
+}
+
+/// Copies of other owners' keys that are asked for often here.
+struct Hot {
+    copies: Cache<Key, Resident>,
+    demand: Demand,
+    ttl: Duration,
 }
 
 impl Store {
-    pub(super) fn new(config: &GroupConfig, metrics: GroupMetrics) -> Self {
-        let main = CacheConfig {
-            capacity: config.capacity,
-            negative_capacity: negative_capacity(config),
-            policy: config.policy,
-            shards: None,
+    /// An empty store. `quiet` is the longest that a peer takes to answer.
+    pub(super) fn new(config: &GroupConfig, metrics: &GroupMetrics, quiet: Duration) -> Self {
+        let hot_capacity =
+            if config.hot_ttl.is_zero() { 0 } else { (config.capacity as f64 * HOT_SHARE) as u64 };
+        let cache = |capacity: u64| {
+            let parts = CacheConfig {
+                capacity,
+                negative_capacity: (capacity as f64 * config.negative_share) as u64,
+                policy: config.policy,
+                shards: None,
+            };
+            Cache::with_listener(parts, Arc::new(CountEvictions(metrics.clone())))
         };
         Self {
-            main: Cache::with_listener(main, Arc::new(CountEvictions(metrics))),
+            main: cache(config.capacity - hot_capacity),
+            hot: (hot_capacity > 0).then(|| Hot {
+                copies: cache(hot_capacity),
+                demand: Demand::new(),
+                ttl: config.hot_ttl,
+            }),
             fence: Fence::new(),
             seed: RandomState::default(),
+            quiet,
         }
     }
 
@@ -99,62 +105,161 @@ impl Store {
         self.fence.state(hash)
     }
 
-    pub(super) fn get(&self, hash: u64, key: &[u8], now: Moment) -> Option<Found> {
-        Found::new(self.main.get(hash, key, now))
+    /// What the main cache has, or a copy of what another owner has.
+    pub(super) fn get(&self, hash: u64, key: &[u8], now: Moment) -> Option<Answer> {
+        if let Some(answer) = self.get_own(hash, key, now) {
+            return Some(answer);
+        }
+        let hot = self.hot.as_ref()?;
+        let answer = answer(hot.copies.get(hash, key, now), Outcome::HotHit)?;
+        // A key stays in demand while its copies answer.
+        hot.demand.note(hash, now);
+        Some(answer)
     }
 
-    /// As [`get`](Self::get), without a trace in the policy or the figures.
-    pub(super) fn peek(&self, hash: u64, key: &[u8], now: Moment) -> Option<Found> {
-        Found::new(self.main.peek(hash, key, now))
+    /// What the main cache has.
+    pub(super) fn get_own(&self, hash: u64, key: &[u8], now: Moment) -> Option<Answer> {
+        answer(self.main.get(hash, key, now), Outcome::Hit)
     }
 
-    /// Keeps what a load that began at `since` brought, unless the slot has changed since `slot` was read. Whether
-    /// it was kept.
-    #[expect(clippy::too_many_arguments, reason = "an entry has this many parts, and one caller fills them")]
-    pub(super) fn insert(
+    /// As [`get_own`](Self::get_own), without a trace in the policy or the figures.
+    pub(super) fn peek(&self, hash: u64, key: &[u8], now: Moment) -> Option<Answer> {
+        answer(self.main.peek(hash, key, now), Outcome::Hit)
+    }
+
+    /// Keeps in the main cache what was read from the origin, unless the slot has changed since `slot` was read.
+    /// Whether it was kept.
+    pub(super) fn keep(&self, hash: u64, key: &Key, fresh: Fresh, now: Moment, slot: SlotState) -> bool {
+        self.insert(&self.main, hash, key, fresh, now, slot)
+    }
+
+    /// As [`keep`](Self::keep), for what a peer had in memory.
+    pub(super) fn keep_peeked(
         &self,
         hash: u64,
-        key: Key,
-        value: Option<Value>,
-        since: Moment,
-        until: Moment,
+        key: &Key,
+        fresh: Fresh,
         now: Moment,
         slot: SlotState,
     ) -> bool {
-        if until <= now {
+        !self.fence.changed_within(hash, now, self.quiet)
+            && self.insert(&self.main, hash, key, fresh, now, slot)
+    }
+
+    /// Counts a request for another owner's key.
+    pub(super) fn note_demand(&self, hash: u64, now: Moment) {
+        if let Some(hot) = &self.hot {
+            hot.demand.note(hash, now);
+        }
+    }
+
+    /// Keeps a copy of what the owner answered, for a moment, if the key is in demand here. Whether it was kept.
+    pub(super) fn keep_copy(&self, hash: u64, key: &Key, fresh: Fresh, now: Moment, slot: SlotState) -> bool {
+        let Some(hot) = &self.hot else { return false };
+        if !hot.demand.is_high(hash) || self.fence.changed_within(hash, now, self.quiet) {
             return false;
         }
-        let content = match value {
+        let until = fresh.until.min(now.saturating_add(hot.ttl));
+        self.insert(&hot.copies, hash, key, Fresh { until, ..fresh }, now, slot)
+    }
+
+    fn insert(
+        &self,
+        cache: &Cache<Key, Resident>,
+        hash: u64,
+        key: &Key,
+        fresh: Fresh,
+        now: Moment,
+        slot: SlotState,
+    ) -> bool {
+        if fresh.until <= now {
+            return false;
+        }
+        let since = fresh.since;
+        let content = match fresh.value {
             Some(value) => Content::Value(Resident { value, since }),
             None => Content::Absent,
         };
         let unchanged = || self.fence.state(hash) == slot;
-        matches!(self.main.insert_if(hash, key, content, until, now, unchanged), Inserted::Stored)
+        matches!(cache.insert_if(hash, key.clone(), content, fresh.until, now, unchanged), Inserted::Stored)
     }
 
-    pub(super) fn invalidate(&self, hash: u64, key: &[u8]) -> bool {
-        self.main.remove_with(hash, key, || self.fence.change(hash))
+    /// Drops what `selection` names, and keeps out what is under way. How many entries there were.
+    pub(super) fn invalidate(&self, selection: &Selection, now: Moment) -> u64 {
+        match selection {
+            Selection::Keys(keys) => {
+                keys.iter().map(|key| u64::from(self.invalidate_key(key.as_bytes(), now))).sum()
+            }
+            Selection::Prefix(prefix) => self.invalidate_prefix(prefix, now),
+        }
     }
 
-    pub(super) fn invalidate_prefix(&self, prefix: &[u8]) -> usize {
+    fn invalidate_key(&self, key: &[u8], now: Moment) -> bool {
+        let hash = self.hash(key);
+        let own = self.main.remove_with(hash, key, || self.fence.change(hash, now));
+        // The slot has changed already, so that no copy comes in between.
+        let copy = self.hot.as_ref().is_some_and(|hot| hot.copies.remove_with(hash, key, || {}));
+        own || copy
+    }
+
+    fn invalidate_prefix(&self, prefix: &[u8], now: Moment) -> u64 {
         let shards = self.main.shard_count();
-        self.main.remove_matching(
-            |shard| self.fence.change_shard(shard, shards),
-            |key| key.as_bytes().starts_with(prefix),
-        )
+        let named = |key: &Key| key.as_bytes().starts_with(prefix);
+        let own = self.main.remove_matching(|shard| self.fence.change_shard(shard, shards, now), named);
+        let copies = self.hot.as_ref().map_or(0, |hot| hot.copies.remove_matching(|_| {}, named));
+        (own + copies) as u64
     }
 
     pub(super) fn reclaim_expired(&self, now: Moment, steps_max: usize) -> usize {
-        self.main.reclaim_expired(now, steps_max)
+        let copies = self.hot.as_ref().map_or(0, |hot| hot.copies.reclaim_expired(now, steps_max));
+        self.main.reclaim_expired(now, steps_max) + copies
     }
 
-    pub(super) fn entry_bytes_max(&self) -> u64 {
+    /// The keys that the main cache would keep longest.
+    pub(super) fn hottest(&self, limit: usize) -> Vec<Key> {
+        self.main.hottest(limit)
+    }
+
+    pub(super) const fn entry_bytes_max(&self) -> u64 {
         self.main.entry_bytes_max()
     }
 
     pub(super) fn stats(&self) -> CacheStats {
         self.main.stats()
     }
+
+    pub(super) fn hot_stats(&self) -> Option<CacheStats> {
+        self.hot.as_ref().map(|hot| hot.copies.stats())
+    }
+
+    /// Of values, of absences and of copies: entries, bytes and capacity.
+    pub(super) fn figures(&self, config: &GroupConfig) -> [[u64; 3]; 3] {
+        let stats = self.stats();
+        let negative = (self.main.capacity() as f64 * config.negative_share) as u64;
+        let hot = self.hot.as_ref().map_or([0; 3], |hot| {
+            let stats = hot.copies.stats();
+            [stats.entries, stats.bytes, hot.copies.capacity()]
+        });
+        [
+            [
+                stats.entries - stats.negative_entries,
+                stats.bytes - stats.negative_bytes,
+                self.main.capacity() - negative,
+            ],
+            [stats.negative_entries, stats.negative_bytes, negative],
+            hot,
+        ]
+    }
+}
+
+fn answer(lookup: Lookup<Resident>, outcome: Outcome) -> Option<Answer> {
+    let (value, outcome, since, until) = match lookup {
+        Lookup::Hit { value, deadline } => (Some(value.value), outcome, value.since, deadline),
+        // The age of an absence is never told.
+        Lookup::Absent { deadline } => (None, Outcome::Negative, deadline, deadline),
+        Lookup::Miss => return None,
+    };
+    Some(Answer { value, outcome, since, until, collapsed: false, hop: None })
 }
 
 /// Counts evictions by cause.

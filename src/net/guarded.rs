@@ -12,10 +12,11 @@ use std::{
         Arc,
         atomic::{AtomicU8, Ordering},
     },
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
+use bytes::Bytes;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::{Instant, Sleep},
@@ -58,6 +59,8 @@ pub(super) struct Patience {
 /// A stream with deadlines.
 pub(super) struct Guarded<S> {
     stream: S,
+    /// Bytes that were looked at and are to be read again.
+    unread: Bytes,
     phase: Phase,
     patience: Patience,
     read: Timer,
@@ -94,6 +97,7 @@ impl<S> Guarded<S> {
         let phase = Phase(Arc::new(AtomicU8::new(HEAD)));
         let guarded = Self {
             stream,
+            unread: Bytes::new(),
             phase: phase.clone(),
             patience,
             read: Timer::default(),
@@ -101,6 +105,12 @@ impl<S> Guarded<S> {
             write: Timer::default(),
         };
         (guarded, phase)
+    }
+
+    /// Puts bytes back that were read from the stream, to be read again before all others.
+    #[cfg(feature = "grpc")]
+    pub(super) fn unread(&mut self, bytes: &[u8]) {
+        self.unread = Bytes::copy_from_slice(bytes);
     }
 
     fn write_progress<T>(
@@ -125,6 +135,14 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         let before = buf.filled().len();
+        if !this.unread.is_empty() {
+            let length = this.unread.len().min(buf.remaining());
+            buf.put_slice(&this.unread.split_to(length));
+            // What has come since goes with it, so that a head in one piece is read in one piece. Nobody waits here,
+            // and what is wrong with the stream the next read finds too.
+            let _ = Pin::new(&mut this.stream).poll_read(&mut Context::from_waker(Waker::noop()), buf);
+            return Poll::Ready(Ok(()));
+        }
         let result = Pin::new(&mut this.stream).poll_read(cx, buf);
         let phase = this.phase.0.load(Ordering::Relaxed);
         if phase != this.armed_for {

@@ -1,4 +1,4 @@
-//! Accepts connections and serves HTTP/1 on them until the node stops.
+//! Accepts connections and serves HTTP/1 or HTTP/2 on them until the node stops.
 
 use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -12,6 +12,8 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
 };
 
+#[cfg(feature = "grpc")]
+use super::http2;
 use super::{
     LimitsConfig,
     guarded::{Guarded, Patience},
@@ -21,7 +23,10 @@ use crate::task::Tasks;
 /// Answers the requests of a plane.
 pub trait Handler: Clone + Send + Sync + 'static {
     /// The body of an answer.
-    type Body: Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static;
+    type Body: Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>>
+        + Send
+        + Unpin
+        + 'static;
 
     /// Answers one request that came from `client`.
     fn call(
@@ -42,9 +47,28 @@ pub struct Plane {
     pub connections: metrics::Gauge,
 }
 
+/// The gRPC services of a plane.
+#[cfg(feature = "grpc")]
+pub type Rpcs = tonic::service::Routes;
+/// No gRPC is spoken by this build.
+#[cfg(not(feature = "grpc"))]
+pub type Rpcs = std::convert::Infallible;
+
 /// Serves `plane` until `tasks` stops, and then waits for the requests under way. Connections beyond the limit stay in
 /// the listener's backlog.
 pub async fn serve<H: Handler>(plane: Plane, handler: H, limits: LimitsConfig, tasks: Tasks) {
+    serve_with(plane, handler, None, limits, tasks).await;
+}
+
+/// As [`serve`], with gRPC services on the same port: they answer what comes over HTTP/2 with gRPC's content type, and
+/// `handler` the rest.
+pub async fn serve_with<H: Handler>(
+    plane: Plane,
+    handler: H,
+    rpcs: Option<Rpcs>,
+    limits: LimitsConfig,
+    tasks: Tasks,
+) {
     let slots = Arc::new(Semaphore::new(match limits.connections {
         0 => Semaphore::MAX_PERMITS,
         limit => limit,
@@ -70,7 +94,7 @@ pub async fn serve<H: Handler>(plane: Plane, handler: H, limits: LimitsConfig, t
             }
         };
         complained = false;
-        let connection = connection(stream, client, handler.clone(), limits, tasks.clone());
+        let connection = connection(stream, client, handler.clone(), rpcs.clone(), limits, tasks.clone());
         let connections = plane.connections.clone();
         tasks.spawn(async move {
             connections.increment(1.0);
@@ -97,6 +121,7 @@ async fn connection<H: Handler>(
     stream: TcpStream,
     client: SocketAddr,
     handler: H,
+    rpcs: Option<Rpcs>,
     limits: LimitsConfig,
     tasks: Tasks,
 ) {
@@ -104,6 +129,27 @@ async fn connection<H: Handler>(
     let _ = stream.set_nodelay(true);
     let patience = Patience { head: limits.header_timeout, idle: limits.idle_timeout };
     let (stream, phase) = Guarded::new(stream, patience);
+    #[cfg(feature = "grpc")]
+    let stream = {
+        let mut stream = stream;
+        let is_http2 = tokio::select! {
+            is_http2 = http2::is_spoken(&mut stream) => is_http2,
+            // Nothing was asked.
+            () = stopped_for(&tasks, HEAD_GRACE) => return,
+        };
+        match is_http2 {
+            Ok(false) => stream,
+            Ok(true) => {
+                // From here on streams are looked after, and no longer the bytes that come.
+                phase.busy();
+                let served = http2::serve(stream, client, handler, rpcs, &limits, tasks).await;
+                return ended(client, served.err().as_ref().map(|error| error as _));
+            }
+            Err(error) => return ended(client, Some(&error)),
+        }
+    };
+    #[cfg(not(feature = "grpc"))]
+    let _ = rpcs;
     let watched = phase.clone();
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
         phase.busy();
@@ -131,8 +177,19 @@ async fn connection<H: Handler>(
             }
         }
     };
-    if let Err(error) = served {
-        tracing::debug!(%client, error = &error as &dyn std::error::Error, "a connection broke");
+    ended(client, served.err().as_ref().map(|error| error as _));
+}
+
+/// Ends some time after the node began to stop.
+#[cfg(feature = "grpc")]
+async fn stopped_for(tasks: &Tasks, time: Duration) {
+    tasks.stopping().cancelled().await;
+    tokio::time::sleep(time).await;
+}
+
+fn ended(client: SocketAddr, error: Option<&(dyn std::error::Error + 'static)>) {
+    if let Some(error) = error {
+        tracing::debug!(%client, error, "a connection broke");
     }
 }
 

@@ -90,6 +90,13 @@ impl<'a> Section<'a> {
         example: &str,
         wrap: impl FnOnce(String) -> T,
     ) -> Option<T> {
+        let value = self.optional_secret(name, wrap);
+        self.require(name, value.is_some(), example);
+        value
+    }
+
+    /// As [`secret`](Self::secret), but it may be missing.
+    pub fn optional_secret<T: Display>(&mut self, name: &str, wrap: impl FnOnce(String) -> T) -> Option<T> {
         let found = self.take(name, |raw| {
             let secret = raw.secret()?;
             let value = wrap(secret.to_owned());
@@ -101,9 +108,7 @@ impl<'a> Section<'a> {
             let path = self.path.child(name);
             self.settings.effective().mark_redacted(&path);
         }
-        let value = found.map(|(value, _)| value);
-        self.require(name, value.is_some(), example);
-        value
+        found.map(|(value, _)| value)
     }
 
     /// A list of strings.

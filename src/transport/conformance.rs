@@ -6,8 +6,9 @@ use crate::{
     cluster::{Address, Epoch, Node, View, ViewCell},
     error::ErrorCode,
     group::{
-        ContentKind, Group, GroupConfig, GroupName, GroupParts, GroupSettings, Groups, Key, LoadError,
-        Outcome, PeerError, PeerRequest, PeerTransport, Value,
+        ContentKind, Group, GroupConfig, GroupName, GroupParts, GroupSettings, Groups, HANDOVER_KEYS_MAX,
+        Handover, Invalidation, Key, LoadError, Outcome, PeerAnswer, PeerError, PeerRequest, PeerTransport,
+        Peers, Selection, Value,
     },
     origin::MapLoader,
 };
@@ -15,12 +16,18 @@ use crate::{
 pub(super) const DIGEST: u64 = 0xfeed;
 pub(super) const VALUE_BYTES_MAX: usize = 1 << 20;
 
-/// A callee: one group named `scores` with a few odd keys.
+/// A callee: one group named `scores` with a few odd keys. Another node, which it can ask, has just left its view.
 pub(super) struct Callee {
     pub(super) groups: Arc<Groups>,
     pub(super) views: Arc<ViewCell>,
     pub(super) origin: Arc<MapLoader>,
+    leaver: Arc<Groups>,
 }
+
+/// Who has left.
+const LEAVER: &str = "localhost:9";
+/// A key that only the database of the node that left has.
+const LEFT_KEY: &str = "left";
 
 fn odd_keys() -> Vec<Vec<u8>> {
     let texts = [
@@ -35,28 +42,65 @@ fn odd_keys() -> Vec<Vec<u8>> {
 impl Callee {
     pub(super) fn new(address: &Address) -> Self {
         let origin = Arc::new(MapLoader::default());
-        for key in odd_keys() {
-            let value = Value::new(key.clone(), ContentKind::Binary);
-            origin.insert(Key::new(key).expect("a key"), value);
+        for bytes in odd_keys() {
+            origin.insert(key(&bytes), Value::new(bytes, ContentKind::Binary));
         }
-        origin.insert(Key::new("empty").expect("a key"), Value::text(""));
-        origin.insert(Key::new("json").expect("a key"), Value::new("{\"a\":1}", ContentKind::Json));
+        origin.insert(key("empty"), Value::text(""));
+        origin.insert(key("json"), Value::new("{\"a\":1}", ContentKind::Json));
         let large = Value::new(vec![7; VALUE_BYTES_MAX], ContentKind::Binary);
-        origin.insert(Key::new("large").expect("a key"), large);
-        let views = Arc::new(ViewCell::new(View::new(Node::new(address.clone()), [], 8)));
-        let parts = GroupParts { views: Arc::clone(&views), ..GroupParts::alone(Arc::clone(&origin)) };
-        let settings = GroupSettings { digest: DIGEST, ..GroupSettings::default() };
-        let name = GroupName::new("scores").expect("a name");
-        let group = Group::new(name, GroupConfig::default(), settings, parts);
-        let groups = Arc::new(Groups::new([group], None).expect("one group"));
-        Self { groups, views, origin }
+        origin.insert(key("large"), large);
+        let leaver = Address::new(LEAVER).expect("an address");
+        let network = super::MemoryNetwork::new();
+        let left = Arc::new(MapLoader::new([(key(LEFT_KEY), Value::text("444"))]));
+        let alone = Arc::new(ViewCell::new(View::new(Node::new(leaver.clone()), [], 8)));
+        let of_leaver = groups(&network, &leaver, &alone, left);
+        network.attach(&leaver, &of_leaver);
+        let views = ViewCell::new(View::new(Node::new(address.clone()), [Node::new(leaver)], 8));
+        let without = views.load().change([]);
+        views.store(without);
+        let views = Arc::new(views);
+        let groups = groups(&network, address, &views, Arc::clone(&origin));
+        Self { groups, views, origin, leaver: of_leaver }
     }
+
+    fn group(&self) -> &Arc<Group> {
+        self.groups.get("scores").expect("it has one")
+    }
+}
+
+fn key(bytes: impl AsRef<[u8]>) -> Key {
+    Key::new(bytes).expect("a key")
+}
+
+/// One group named `scores`.
+fn groups(
+    network: &super::MemoryNetwork,
+    address: &Address,
+    views: &Arc<ViewCell>,
+    origin: Arc<MapLoader>,
+) -> Arc<Groups> {
+    let parts = GroupParts::alone(origin);
+    let peers = Peers::new(
+        Arc::new(network.transport(address)),
+        Arc::clone(views),
+        Arc::clone(&parts.clock),
+        parts.tasks.clone(),
+        parts.metrics.clone(),
+        Duration::from_secs(1),
+    );
+    let parts = GroupParts { peers, ..parts };
+    // A peek takes a tenth of the timeout at most, and the machine may be busy.
+    let settings =
+        GroupSettings { digest: DIGEST, peer_timeout: Duration::from_secs(10), ..GroupSettings::default() };
+    let name = GroupName::new("scores").expect("a name");
+    let group = Group::new(name, GroupConfig::default(), settings, parts);
+    Arc::new(Groups::new([group], None).expect("one group"))
 }
 
 fn request(group: &str, key: impl AsRef<[u8]>) -> PeerRequest {
     PeerRequest {
         group: GroupName::new(group).expect("a name"),
-        key: Key::new(key).expect("a key"),
+        key: self::key(key),
         epoch: Epoch(1),
         budget: Duration::from_secs(5),
         digest: DIGEST,
@@ -71,6 +115,10 @@ pub(super) async fn test_all(transport: &dyn PeerTransport, node: &Node, callee:
     lifetimes_are_told(transport, node).await;
     errors_keep_their_code(transport, node, callee).await;
     a_budget_is_kept(transport, node, callee).await;
+    a_peek_reads_memory_only(transport, node, callee).await;
+    named_keys_are_fetched(transport, node, callee).await;
+    keys_are_dropped(transport, node, callee).await;
+    what_is_too_much_is_refused(transport, node).await;
     signs_of_life(transport, node).await;
 }
 
@@ -130,6 +178,86 @@ async fn a_budget_is_kept(transport: &dyn PeerTransport, node: &Node, callee: &C
     assert!(kept, "{late:?}");
 }
 
+async fn a_peek_reads_memory_only(transport: &dyn PeerTransport, node: &Node, callee: &Callee) {
+    callee.origin.insert(key("peeked"), Value::text("5"));
+    let loads = callee.origin.loads();
+    let nothing = transport.peek(node, &request("scores", "peeked")).await.expect("an answer");
+    assert_eq!(nothing, None);
+    assert_eq!(callee.origin.loads(), loads, "it loads nothing");
+    let asked = transport.get(node, &request("scores", "peeked")).await.expect("an answer");
+    let peeked = transport.peek(node, &request("scores", "peeked")).await.expect("an answer").expect("a hit");
+    assert_eq!((&peeked.value, peeked.digest), (&asked.value, DIGEST));
+    assert!(peeked.outcome.is_cached() && peeked.remaining <= asked.remaining);
+    for odd in odd_keys() {
+        let peeked = transport.peek(node, &request("scores", &odd)).await.expect("an answer");
+        assert_eq!(peeked.and_then(|answer| answer.value).expect("was asked for before").bytes(), &odd);
+    }
+    let absent = transport.peek(node, &request("scores", "nobody")).await.expect("an answer");
+    assert!(matches!(absent, None | Some(PeerAnswer { value: None, .. })), "{absent:?}");
+    let unknown = transport.peek(node, &request("nobody", "a")).await;
+    assert!(matches!(unknown, Err(PeerError::Refused(ErrorCode::GroupNotFound))), "{unknown:?}");
+}
+
+fn handover(group: &str, from: &str, keys: impl IntoIterator<Item = Key>) -> Handover {
+    Handover {
+        group: GroupName::new(group).expect("a name"),
+        from: Address::new(from).expect("an address"),
+        keys: keys.into_iter().collect(),
+        budget: Duration::from_secs(5),
+    }
+}
+
+async fn named_keys_are_fetched(transport: &dyn PeerTransport, node: &Node, callee: &Callee) {
+    let leaver = callee.leaver.get("scores").expect("it has one");
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(5);
+    leaver.get_as_owner(LEFT_KEY.as_bytes(), deadline).await.expect("its database has it");
+    let loads = callee.origin.loads();
+    let named = handover("scores", LEAVER, [key(LEFT_KEY), key("not in its memory")]);
+    transport.handover(node, &named).await.expect("accepted");
+    let fetched = callee.group().peek(LEFT_KEY.as_bytes()).expect("it was fetched before the answer");
+    assert_eq!(fetched.value, Some(Value::text("444")));
+    assert_eq!(callee.origin.loads(), loads, "values come from memory or not at all");
+
+    let stranger = transport.handover(node, &handover("scores", "localhost:8", [key("a")])).await;
+    assert!(matches!(stranger, Err(PeerError::Refused(ErrorCode::BadRequest))), "{stranger:?}");
+    let unknown = transport.handover(node, &handover("nobody", LEAVER, [key("a")])).await;
+    assert!(matches!(unknown, Err(PeerError::Refused(ErrorCode::GroupNotFound))), "{unknown:?}");
+}
+
+fn invalidation(group: &str, selection: Selection) -> Invalidation {
+    let group = GroupName::new(group).expect("a name");
+    Invalidation { group, selection, budget: Duration::from_secs(5) }
+}
+
+async fn keys_are_dropped(transport: &dyn PeerTransport, node: &Node, callee: &Callee) {
+    let drop = async |selection| {
+        transport.invalidate(node, &invalidation("scores", selection)).await.expect("acknowledged")
+    };
+    let has = |bytes: &[u8]| callee.group().peek(bytes).is_some();
+    let odd = [key("张三"), key([0xff, 0xfe, 0x80]), key([b'%'; 1024])];
+    assert!(odd.iter().all(|key| has(key.as_bytes())), "they were asked for before");
+    assert_eq!(drop(Selection::Keys([&odd[..], &[key("never seen")]].concat())).await, 3);
+    assert!(odd.iter().all(|key| !has(key.as_bytes())) && has(b"a"), "those, and no others");
+    assert_eq!(drop(Selection::Keys(odd.to_vec())).await, 0, "the second time there is nothing left");
+    assert!(has(b"a/../b") && has(b"a/b//c") && has(b"+"));
+    assert_eq!(drop(Selection::Prefix(b"a/".to_vec())).await, 2);
+    assert!(!has(b"a/../b") && has(b"a") && has(b"+"));
+    assert!(drop(Selection::Prefix(Vec::new())).await > 5);
+    assert!(!has(b"a") && !has(b"+"), "a prefix of nothing is everything");
+    let most = (0..HANDOVER_KEYS_MAX).map(|n| key(format!("{n:01024}"))).collect();
+    assert_eq!(drop(Selection::Keys(most)).await, 0, "the most keys at their longest fit");
+    let unknown = transport.invalidate(node, &invalidation("nobody", Selection::Keys(vec![key("a")]))).await;
+    assert!(matches!(unknown, Err(PeerError::Refused(ErrorCode::GroupNotFound))), "{unknown:?}");
+}
+
+async fn what_is_too_much_is_refused(transport: &dyn PeerTransport, node: &Node) {
+    let many: Vec<_> = (0..=HANDOVER_KEYS_MAX).map(|n| key(n.to_string())).collect();
+    let refused = transport.handover(node, &handover("scores", LEAVER, many.clone())).await;
+    assert!(matches!(refused, Err(PeerError::Refused(ErrorCode::TooLarge))), "{refused:?}");
+    let refused = transport.invalidate(node, &invalidation("scores", Selection::Keys(many))).await;
+    assert!(matches!(refused, Err(PeerError::Refused(ErrorCode::TooLarge))), "{refused:?}");
+}
+
 async fn signs_of_life(transport: &dyn PeerTransport, node: &Node) {
     transport.ping(node, Duration::from_secs(5)).await.expect("alive");
     let nobody = Node::new(Address::new("127.0.0.1:1").expect("an address"));
@@ -156,28 +284,45 @@ async fn http() {
     test_all(&transport, &node, &callee).await;
 }
 
-/// A callee on a real socket.
-async fn listening() -> (Node, Callee, crate::task::Tasks) {
+#[cfg(feature = "grpc")]
+#[tokio::test]
+async fn grpc() {
+    let (node, callee, _tasks) = listening().await;
+    let transport = super::GrpcTransport::new(Duration::from_secs(1), VALUE_BYTES_MAX);
+    test_all(&transport, &node, &callee).await;
+}
+
+/// A callee on a real socket, which is asked in every way.
+pub(super) async fn listening() -> (Node, Callee, crate::task::Tasks) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = Address::new(&listener.local_addr().expect("bound").to_string()).expect("an address");
     let callee = Callee::new(&address);
     let tasks = crate::task::Tasks::new();
     let metrics = crate::telemetry::NodeMetrics::new();
     let plane = crate::net::Plane { name: "peer", listener, connections: metrics.connections("peer") };
-    let service = super::PeerService::new(
-        Arc::clone(&callee.groups),
-        Arc::clone(&callee.views),
-        metrics,
-        Duration::from_secs(5),
-    );
-    tasks.spawn(crate::net::serve(plane, service, crate::net::LimitsConfig::default(), tasks.clone()));
+    let (groups, views) = (Arc::clone(&callee.groups), Arc::clone(&callee.views));
+    let timeout = Duration::from_secs(5);
+    let service = super::PeerService::new(Arc::clone(&groups), Arc::clone(&views), metrics.clone(), timeout);
+    #[cfg(feature = "grpc")]
+    let rpcs = Some(crate::net::Rpcs::new(super::PeerRpcs::server(groups, views, metrics, timeout)));
+    #[cfg(not(feature = "grpc"))]
+    let rpcs = None;
+    let limits = crate::net::LimitsConfig::default();
+    tasks.spawn(crate::net::serve_with(plane, service, rpcs, limits, tasks.clone()));
     (Node::new(address), callee, tasks)
 }
 
 #[tokio::test]
 async fn a_value_beyond_the_callers_limit_is_refused() {
     let (node, _callee, _tasks) = listening().await;
-    let transport = super::HttpTransport::new(Duration::from_secs(1), VALUE_BYTES_MAX - 1).expect("a client");
-    let refused = transport.get(&node, &request("scores", "large")).await;
-    assert!(matches!(refused, Err(PeerError::Malformed(_))), "{refused:?}");
+    let http = super::HttpTransport::new(Duration::from_secs(1), VALUE_BYTES_MAX - 1).expect("a client");
+    let mut transports: Vec<Box<dyn PeerTransport>> = vec![Box::new(http)];
+    #[cfg(feature = "grpc")]
+    for too_small in [VALUE_BYTES_MAX - 1, VALUE_BYTES_MAX / 2] {
+        transports.push(Box::new(super::GrpcTransport::new(Duration::from_secs(1), too_small)));
+    }
+    for transport in transports {
+        let refused = transport.get(&node, &request("scores", "large")).await;
+        assert!(matches!(refused, Err(PeerError::Malformed(_))), "{refused:?}");
+    }
 }

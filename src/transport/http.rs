@@ -4,10 +4,14 @@
 //! 404; both carry [`OUTCOME`], [`AGE_MS`], [`REMAINING_MS`] and [`DIGEST`]. Any other status carries [`ERROR`], whose
 //! text is an [`ErrorCode`](crate::error::ErrorCode). `GET /_ggcache.v1/ping` answers 204.
 //!
+//! `GET /_ggcache.v1/peek/{group}/{key}` answers in the same way what is in memory, and 204 if nothing is. `POST
+//! /_ggcache.v1/invalidate` and `/_ggcache.v1/handover` take JSON (see [`message`]) and answer a number as text.
+//!
 //! A key is percent-encoded into one segment. Two keys can't be written so, since URL libraries fold the segments `.`
 //! and `..` away: they are asked for as `/_ggcache/{group}/?key_b64=…`.
 
 mod client;
+mod message;
 mod service;
 
 pub use client::{HttpClientError, HttpTransport};
@@ -17,6 +21,15 @@ pub use service::PeerService;
 const OWNER_PATH: &str = "/_ggcache/";
 /// Where a node gives a sign of life.
 const PING_PATH: &str = "/_ggcache.v1/ping";
+
+/// Where a node is asked for what it has in memory; group and key follow.
+const PEEK_PATH: &str = "/_ggcache.v1/peek/";
+/// Where keys are dropped.
+const INVALIDATE_PATH: &str = "/_ggcache.v1/invalidate";
+/// Where a leaving node names keys.
+const HANDOVER_PATH: &str = "/_ggcache.v1/handover";
+/// The largest body of a request: a message with all the keys that it may name, at their longest, and some room.
+const BODY_BYTES_MAX: usize = 2 << 20;
 
 /// On requests: the epoch of the caller's view, 16 hex digits.
 const EPOCH: &str = "ggcache-epoch";

@@ -10,12 +10,12 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tokio::time::Instant;
 
+use super::callee::{Callee, CalleeError};
 use crate::{
-    cluster::{Address, Node},
-    error::ErrorCode,
-    group::{BoxFuture, Groups, PeerAnswer, PeerError, PeerRequest, PeerTransport},
+    cluster::{Address, Node, View, ViewCell},
+    group::{BoxFuture, Groups, Handover, Invalidation, PeerAnswer, PeerError, PeerRequest, PeerTransport},
+    telemetry::NodeMetrics,
 };
 
 /// What is wrong on the way from one node to another.
@@ -75,7 +75,7 @@ impl MemoryNetwork {
 
     /// The transport of the node at `address`.
     pub fn transport(&self, address: &Address) -> MemoryTransport {
-        MemoryTransport { network: self.clone(), from: address.clone() }
+        MemoryTransport { network: self.clone(), from: address.clone(), metrics: NodeMetrics::new() }
     }
 
     fn wire(&self, from: &Address, to: &Address) -> (Option<Arc<Groups>>, Option<Fault>) {
@@ -91,6 +91,8 @@ impl MemoryNetwork {
 pub struct MemoryTransport {
     network: MemoryNetwork,
     from: Address,
+    /// What callees count, which nobody reads.
+    metrics: NodeMetrics,
 }
 
 impl MemoryTransport {
@@ -116,27 +118,26 @@ impl MemoryTransport {
         Ok(())
     }
 
-    async fn ask(&self, node: &Node, request: &PeerRequest) -> Result<PeerAnswer, PeerError> {
-        let deadline = Instant::now() + request.budget;
-        let (groups, fault) = self.travel(node).await?;
-        let group = groups
-            .get(request.group.as_str())
-            .cloned()
-            .ok_or(PeerError::Refused(ErrorCode::GroupNotFound))?;
-        let key = request.key.clone();
-        // The callee goes on when the caller hangs up.
-        let task = tokio::spawn(async move { (group.get_as_owner(key.as_bytes(), deadline).await, group) });
-        let (result, group) = task.await.map_err(PeerError::unreachable)?;
-        self.back(fault).await?;
-        let answer = result.map_err(|error| PeerError::Refused(error.code()))?;
-        let now = group.now();
-        Ok(PeerAnswer {
-            outcome: answer.outcome,
-            age: answer.age(now),
-            remaining: answer.remaining(now),
-            digest: group.digest(),
-            value: answer.value,
-        })
+    /// Carries a request out at the callee, which goes on with it when the caller hangs up.
+    async fn carry<T, F>(
+        &self,
+        node: &Node,
+        budget: Duration,
+        work: impl FnOnce(Callee) -> F,
+    ) -> Result<T, PeerError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, CalleeError>> + Send + 'static,
+    {
+        let there_and_back = async {
+            let (groups, fault) = self.travel(node).await?;
+            let views = Arc::new(ViewCell::new(View::new(node.clone(), [], 1)));
+            let callee = Callee::new(groups, views, self.metrics.clone(), Duration::MAX);
+            let result = tokio::spawn(work(callee)).await.map_err(PeerError::unreachable)?;
+            self.back(fault).await?;
+            result.map_err(|error| PeerError::Refused(error.code))
+        };
+        tokio::time::timeout(budget, there_and_back).await.unwrap_or(Err(PeerError::Silent(budget)))
     }
 }
 
@@ -146,11 +147,41 @@ impl PeerTransport for MemoryTransport {
         node: &'a Node,
         request: &'a PeerRequest,
     ) -> BoxFuture<'a, Result<PeerAnswer, PeerError>> {
-        Box::pin(async move {
-            tokio::time::timeout(request.budget, self.ask(node, request))
-                .await
-                .unwrap_or(Err(PeerError::Silent(request.budget)))
-        })
+        let PeerRequest { group, key, budget, .. } = request.clone();
+        let work = move |callee: Callee| async move {
+            callee.get(group.as_str(), key.as_bytes(), Some(budget), None).await
+        };
+        Box::pin(self.carry(node, budget, work))
+    }
+
+    fn peek<'a>(
+        &'a self,
+        node: &'a Node,
+        request: &'a PeerRequest,
+    ) -> BoxFuture<'a, Result<Option<PeerAnswer>, PeerError>> {
+        let PeerRequest { group, key, budget, .. } = request.clone();
+        let work = move |callee: Callee| async move { callee.peek(group.as_str(), key.as_bytes()) };
+        Box::pin(self.carry(node, budget, work))
+    }
+
+    fn invalidate<'a>(
+        &'a self,
+        node: &'a Node,
+        invalidation: &'a Invalidation,
+    ) -> BoxFuture<'a, Result<u64, PeerError>> {
+        let message = invalidation.clone();
+        let work = move |callee: Callee| async move { callee.invalidate(&message) };
+        Box::pin(self.carry(node, invalidation.budget, work))
+    }
+
+    fn handover<'a>(
+        &'a self,
+        node: &'a Node,
+        handover: &'a Handover,
+    ) -> BoxFuture<'a, Result<(), PeerError>> {
+        let message = handover.clone();
+        let work = move |callee: Callee| async move { callee.handover(message).await.map(drop) };
+        Box::pin(self.carry(node, handover.budget, work))
     }
 
     fn ping<'a>(&'a self, node: &'a Node, patience: Duration) -> BoxFuture<'a, Result<(), PeerError>> {

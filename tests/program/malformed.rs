@@ -171,7 +171,7 @@ fn bytes() -> Vec<(&'static str, Vec<u8>, Fate)> {
         ("letters", text("hello\r\n\r\n"), Refused(400)),
         ("a TLS hello", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec(), Refused(400)),
         ("zeros", vec![0; 100], Refused(400)),
-        ("the preface of HTTP/2", text("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), Closed),
+        ("half the preface of HTTP/2", text("PRI * HTTP/2.0\r\n\r\nS"), Refused(400)),
         ("HTTP/0.9", text("GET /api?group=scores&key=anna\r\n\r\n"), Refused(400)),
         ("HTTP/2.0", text("GET /livez HTTP/2.0\r\nhost: localhost\r\n\r\n"), Refused(400)),
         ("no version", text("GET /livez \r\n\r\n"), Refused(400)),
@@ -260,6 +260,27 @@ async fn wrong_bytes_are_refused_on_every_plane() {
         }
     }
     assert!(wrong.is_empty(), "{wrong}");
+    is_well(&mut cluster.nodes[0]).await;
+}
+
+#[cfg(feature = "grpc")]
+#[tokio::test]
+async fn after_the_preface_of_http_2_only_its_frames_are_taken() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    let mut cluster = cluster().await;
+    let node = &cluster.nodes[0];
+    for plane in [node.api(), node.admin(), node.peer()] {
+        let mut stream = tokio::net::TcpStream::connect(plane).await.expect("the node accepts");
+        // The length of a frame of 16 MiB, and then nothing that could be one.
+        let wrong = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\xff\xff\xff\xff\xff\xff\xff\xff\xff";
+        stream.write_all(wrong).await.expect("the node reads");
+        let mut answer = Vec::new();
+        // A reset after the answer is an end as well.
+        let _ = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("it is closed");
+        assert_eq!(answer.get(3), Some(&4), "a SETTINGS frame comes first: {answer:?}");
+        assert!(answer.windows(5).any(|frame| frame == [7, 0, 0, 0, 0]), "GOAWAY says why: {answer:?}");
+    }
     is_well(&mut cluster.nodes[0]).await;
 }
 

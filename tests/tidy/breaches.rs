@@ -76,7 +76,12 @@ fn crates_stay_where_they_belong() {
         2,
         "`diesel` belongs into origin",
     );
-    assert_fault("src/discovery.rs", "use reqwest as client;", 2, "`reqwest` belongs into transport");
+    assert_fault(
+        "src/discovery.rs",
+        "use reqwest as client;",
+        2,
+        "`reqwest` belongs into client and transport",
+    );
     assert_fault(
         "src/net/server.rs",
         "fn f() -> anyhow::Result<()> {}",

@@ -11,7 +11,10 @@ use std::{
 use tokio::sync::Semaphore;
 
 use super::{Aborted, FlightLimits, Flights, Full};
-use crate::group::fence::{Fence, SlotState};
+use crate::{
+    group::fence::{Fence, SlotState},
+    time::Moment,
+};
 
 const KEY: &[u8] = b"key";
 const HASH: u64 = 0x1234_5678;
@@ -113,7 +116,7 @@ async fn a_panic_reaches_every_waiter_and_the_key_is_free_again() {
 async fn a_dropped_task_answers_its_waiters_and_those_of_the_waiting_flight() {
     let bench = Bench::new(limits(10, 10));
     let (seat, turn) = bench.flights.join(HASH, KEY, bench.slot()).expect("within the limits");
-    bench.fence.change(HASH);
+    bench.fence.change(HASH, Moment::from_nanos(1));
     let waiting = bench.get();
     drop(turn);
     assert_eq!(seat.wait().await, Err(Aborted::Stopped));
@@ -127,7 +130,7 @@ async fn after_invalidations_at_most_one_runs_and_one_waits() {
     let before = bench.get();
     let mut after = Vec::new();
     for _ in 0..20 {
-        bench.fence.change(HASH);
+        bench.fence.change(HASH, Moment::from_nanos(1));
         after.push(bench.get());
     }
     bench.gate.add_permits(2);
@@ -143,12 +146,12 @@ async fn after_invalidations_at_most_one_runs_and_one_waits() {
 async fn a_waiting_flight_that_began_can_be_joined_until_the_next_change() {
     let bench = Bench::new(limits(10, 100));
     let first = bench.get();
-    bench.fence.change(HASH);
+    bench.fence.change(HASH, Moment::from_nanos(1));
     let second = bench.get();
     bench.gate.add_permits(1);
     assert_eq!(first.await, Ok(0));
     let third = bench.get();
-    bench.fence.change(HASH);
+    bench.fence.change(HASH, Moment::from_nanos(1));
     let fourth = bench.get();
     bench.gate.add_permits(2);
     assert_eq!(second.await, Ok(1));
@@ -183,7 +186,7 @@ async fn many_threads_never_see_two_flights_of_a_key() {
             tokio::spawn(async move {
                 for turn in 0..2_000 {
                     if (turn + caller) % 7 == 0 {
-                        bench.fence.change(HASH);
+                        bench.fence.change(HASH, Moment::from_nanos(1));
                     }
                     // What was started before this request must not answer it once the slot has changed.
                     bench.get().await.expect("every flight lands");

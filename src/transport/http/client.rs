@@ -6,12 +6,19 @@ use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use thiserror::Error;
 
-use super::{AGE_MS, BUDGET_MS, DIGEST, EPOCH, ERROR, OUTCOME, OWNER_PATH, PING_PATH, REMAINING_MS};
+use super::{
+    AGE_MS, BUDGET_MS, DIGEST, EPOCH, ERROR, HANDOVER_PATH, INVALIDATE_PATH, OUTCOME, OWNER_PATH, PEEK_PATH,
+    PING_PATH, REMAINING_MS,
+    message::{HandoverMessage, InvalidateMessage},
+};
 use crate::{
     cluster::Node,
     codec::{base64url_encode, percent_encode},
     error::ErrorCode,
-    group::{BoxFuture, ContentKind, Outcome, PeerAnswer, PeerError, PeerRequest, PeerTransport, Value},
+    group::{
+        BoxFuture, ContentKind, Handover, Invalidation, Outcome, PeerAnswer, PeerError, PeerRequest,
+        PeerTransport, Value,
+    },
 };
 
 /// Asks peers over HTTP. Connections are kept and shared.
@@ -45,28 +52,62 @@ impl HttpTransport {
         Ok(Self { client, value_bytes_max })
     }
 
-    async fn ask(&self, node: &Node, request: &PeerRequest) -> Result<PeerAnswer, PeerError> {
+    /// Asks under `path`; `None` if the node has nothing in memory, which only a peek is told.
+    async fn ask(
+        &self,
+        node: &Node,
+        path: &str,
+        request: &PeerRequest,
+    ) -> Result<Option<PeerAnswer>, PeerError> {
         let asked = self
             .client
-            .get(url(node, request))
+            .get(url(node, path, request))
             .header(EPOCH, request.epoch.to_string())
             .header(BUDGET_MS, request.budget.as_millis().to_string())
             .header(DIGEST, format!("{:016x}", request.digest))
             .timeout(request.budget);
         let response = asked.send().await.map_err(|error| failure(error, request.budget))?;
         let status = response.status();
+        if status == 204 {
+            return Ok(None);
+        }
         if status != 200 && header(response.headers(), OUTCOME).is_none() {
             return Err(refusal(response.headers(), status));
         }
         let answer = head(response.headers())?;
         if status == 404 {
-            return Ok(answer);
+            return Ok(Some(answer));
         }
         let kind = header(response.headers(), http::header::CONTENT_TYPE.as_str())
             .and_then(ContentKind::from_media_type)
             .ok_or_else(|| PeerError::Malformed("its content type is none that a value has".to_owned()))?;
         let bytes = self.body(response, request.budget).await?;
-        Ok(PeerAnswer { value: Some(Value::new(bytes, kind)), ..answer })
+        Ok(Some(PeerAnswer { value: Some(Value::new(bytes, kind)), ..answer }))
+    }
+
+    /// Posts a message; the number that comes back.
+    async fn post(
+        &self,
+        node: &Node,
+        path: &str,
+        message: &impl serde::Serialize,
+        budget: Duration,
+    ) -> Result<u64, PeerError> {
+        let body = serde_json::to_vec(message).map_err(|error| PeerError::Malformed(error.to_string()))?;
+        let asked = self
+            .client
+            .post(format!("http://{}{path}", node.address))
+            .header(BUDGET_MS, budget.as_millis().to_string())
+            .header(http::header::CONTENT_TYPE, "application/json")
+            .body(body)
+            .timeout(budget);
+        let response = asked.send().await.map_err(|error| failure(error, budget))?;
+        if response.status() != 200 {
+            return Err(refusal(response.headers(), response.status()));
+        }
+        let text = self.body(response, budget).await?;
+        let number = std::str::from_utf8(&text).ok().and_then(|text| text.parse().ok());
+        number.ok_or_else(|| PeerError::Malformed("its answer is no number".to_owned()))
     }
 
     async fn body(&self, mut response: reqwest::Response, budget: Duration) -> Result<Bytes, PeerError> {
@@ -101,7 +142,40 @@ impl PeerTransport for HttpTransport {
         node: &'a Node,
         request: &'a PeerRequest,
     ) -> BoxFuture<'a, Result<PeerAnswer, PeerError>> {
-        Box::pin(self.ask(node, request))
+        Box::pin(async move {
+            let answer = self.ask(node, OWNER_PATH, request).await?;
+            answer.ok_or_else(|| PeerError::Malformed("it answered a read as if it were a peek".to_owned()))
+        })
+    }
+
+    fn peek<'a>(
+        &'a self,
+        node: &'a Node,
+        request: &'a PeerRequest,
+    ) -> BoxFuture<'a, Result<Option<PeerAnswer>, PeerError>> {
+        Box::pin(self.ask(node, PEEK_PATH, request))
+    }
+
+    fn invalidate<'a>(
+        &'a self,
+        node: &'a Node,
+        invalidation: &'a Invalidation,
+    ) -> BoxFuture<'a, Result<u64, PeerError>> {
+        Box::pin(async move {
+            let message = InvalidateMessage::from(invalidation);
+            self.post(node, INVALIDATE_PATH, &message, invalidation.budget).await
+        })
+    }
+
+    fn handover<'a>(
+        &'a self,
+        node: &'a Node,
+        handover: &'a Handover,
+    ) -> BoxFuture<'a, Result<(), PeerError>> {
+        Box::pin(async move {
+            let message = HandoverMessage::from(handover);
+            self.post(node, HANDOVER_PATH, &message, handover.budget).await.map(drop)
+        })
     }
 
     fn ping<'a>(&'a self, node: &'a Node, patience: Duration) -> BoxFuture<'a, Result<(), PeerError>> {
@@ -117,9 +191,9 @@ impl PeerTransport for HttpTransport {
     }
 }
 
-fn url(node: &Node, request: &PeerRequest) -> String {
+fn url(node: &Node, path: &str, request: &PeerRequest) -> String {
     let key = request.key.as_bytes();
-    let mut url = format!("http://{}{OWNER_PATH}{}/", node.address, request.group);
+    let mut url = format!("http://{}{path}{}/", node.address, request.group);
     if matches!(key, b"." | b"..") {
         let _ = write!(url, "?key_b64={}", base64url_encode(key));
     } else {

@@ -1,115 +1,89 @@
-//! The callee's side: what the peer plane answers.
+//! The callee's side: what the peer plane answers over HTTP.
 
 use std::{borrow::Cow, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body_util::Full;
+use http_body::Body;
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
-use tokio::time::Instant;
 
-use super::{AGE_MS, BUDGET_MS, DIGEST, EPOCH, ERROR, OUTCOME, OWNER_PATH, PING_PATH, REMAINING_MS};
+use super::{
+    super::callee::{Callee, CalleeError},
+    AGE_MS, BODY_BYTES_MAX, BUDGET_MS, DIGEST, EPOCH, ERROR, HANDOVER_PATH, INVALIDATE_PATH, OUTCOME,
+    OWNER_PATH, PEEK_PATH, PING_PATH, REMAINING_MS,
+    message::{HandoverMessage, InvalidateMessage},
+};
 use crate::{
     cluster::ViewCell,
     codec::{base64url_decode, percent_decode},
     error::ErrorCode,
-    group::{Answer, Group, Groups, check_key},
+    group::{Groups, PeerAnswer},
     net::Handler,
     problem::Problem,
-    telemetry::{NodeMetrics, field},
+    telemetry::NodeMetrics,
 };
 
 /// Answers other nodes.
 #[derive(Clone, Debug)]
 pub struct PeerService {
-    groups: Arc<Groups>,
-    views: Arc<ViewCell>,
-    metrics: NodeMetrics,
-    /// The longest budget that a caller is given.
-    timeout_max: Duration,
+    callee: Callee,
 }
 
 impl PeerService {
-    /// A service for `groups`.
+    /// A service for `groups`. `timeout_max` is the longest budget that a caller is given.
     pub const fn new(
         groups: Arc<Groups>,
         views: Arc<ViewCell>,
         metrics: NodeMetrics,
         timeout_max: Duration,
     ) -> Self {
-        Self { groups, views, metrics, timeout_max }
+        Self { callee: Callee::new(groups, views, metrics, timeout_max) }
     }
 
-    async fn answer<B>(&self, request: Request<B>) -> Result<Response<Bytes>, Problem> {
+    async fn answer<B>(&self, request: Request<B>) -> Result<Response<Bytes>, CalleeError>
+    where
+        B: Body<Error: std::error::Error + Send + Sync + 'static>,
+    {
         let path = request.uri().path();
-        if !matches!(*request.method(), Method::GET) {
-            return Err(Problem::new(ErrorCode::MethodNotAllowed, "the peer plane answers GET"));
+        let posted = matches!(path, INVALIDATE_PATH | HANDOVER_PATH);
+        let method = if posted { Method::POST } else { Method::GET };
+        if *request.method() != method {
+            return Err(CalleeError::new(ErrorCode::MethodNotAllowed, format!("this path answers {method}")));
+        }
+        if posted {
+            let budget = budget(request.headers())?.unwrap_or(Duration::MAX);
+            let handover = path == HANDOVER_PATH;
+            let body = body(request.into_body()).await?;
+            return if handover {
+                self.handover(&body, budget).await
+            } else {
+                self.invalidate(&body, budget)
+            };
         }
         if path == PING_PATH {
-            let mut response = Response::new(Bytes::new());
-            *response.status_mut() = StatusCode::NO_CONTENT;
-            return Ok(response);
+            return Ok(empty(StatusCode::NO_CONTENT));
         }
-        let (group, key) = self.target(path, request.uri().query())?;
-        let budget = self.budget(request.headers())?;
-        self.note_epoch(request.headers());
-        match group.get_as_owner(&key, Instant::now() + budget).await {
-            Ok(answer) => Ok(reply(group, answer)),
-            Err(error) => {
-                tracing::debug!(
-                    { field::GROUP } = %group.name(),
-                    error = &error as &dyn std::error::Error,
-                    "a peer's request failed"
-                );
-                Err(Problem::new(error.code(), error.to_string()))
-            }
+        if let Some(target) = path.strip_prefix(PEEK_PATH) {
+            let (group, key) = target_of(target, request.uri().query())?;
+            return Ok(self.callee.peek(group, &key)?.map_or_else(|| empty(StatusCode::NO_CONTENT), reply));
         }
+        let target = path.strip_prefix(OWNER_PATH).ok_or_else(no_route)?;
+        let (group, key) = target_of(target, request.uri().query())?;
+        let epoch = request.headers().get(EPOCH).and_then(|epoch| epoch.to_str().ok());
+        self.callee.get(group, &key, budget(request.headers())?, epoch).await.map(reply)
     }
 
-    fn target<'a>(
-        &self,
-        path: &'a str,
-        query: Option<&str>,
-    ) -> Result<(&Arc<Group>, Cow<'a, [u8]>), Problem> {
-        let (group, key) =
-            path.strip_prefix(OWNER_PATH).and_then(|rest| rest.split_once('/')).ok_or_else(|| {
-                Problem::new(ErrorCode::RouteNotFound, "the peer plane answers /_ggcache/{group}/{key}")
-            })?;
-        let group = self
-            .groups
-            .get(group)
-            .ok_or_else(|| Problem::new(ErrorCode::GroupNotFound, "this node has no group of that name"))?;
-        let key = match query.and_then(|query| query.strip_prefix("key_b64=")) {
-            Some(text) if key.is_empty() => Cow::Owned(
-                base64url_decode(text.as_bytes())
-                    .map_err(|error| Problem::new(ErrorCode::BadRequest, format!("key_b64 is {error}")))?,
-            ),
-            _ => percent_decode(key.as_bytes())
-                .map_err(|error| Problem::new(ErrorCode::BadRequest, error.to_string()))?,
-        };
-        check_key(&key).map_err(|error| Problem::new(ErrorCode::BadRequest, error.to_string()))?;
-        Ok((group, key))
+    fn invalidate(&self, body: &[u8], budget: Duration) -> Result<Response<Bytes>, CalleeError> {
+        let message = InvalidateMessage::read(body).map_err(malformed)?;
+        let dropped = self.callee.invalidate(&message.into_invalidation(budget).map_err(malformed)?)?;
+        Ok(count(dropped))
     }
 
-    fn budget(&self, headers: &HeaderMap) -> Result<Duration, Problem> {
-        let Some(text) = headers.get(BUDGET_MS) else { return Ok(self.timeout_max) };
-        let ms = text.to_str().ok().and_then(|text| text.parse().ok()).ok_or_else(|| {
-            Problem::new(ErrorCode::BadRequest, format!("{BUDGET_MS} is not a number of milliseconds"))
-        })?;
-        Ok(Duration::from_millis(ms).min(self.timeout_max))
-    }
-
-    /// Views may differ for moments; that it happened helps who looks for why a key was loaded twice.
-    fn note_epoch(&self, headers: &HeaderMap) {
-        if !tracing::enabled!(tracing::Level::DEBUG) {
-            return;
-        }
-        let mine = self.views.load().epoch().to_string();
-        if let Some(theirs) = headers.get(EPOCH).and_then(|epoch| epoch.to_str().ok())
-            && theirs != mine
-        {
-            tracing::debug!({ field::RING_EPOCH } = mine, theirs, "a peer has another view");
-        }
+    async fn handover(&self, body: &[u8], budget: Duration) -> Result<Response<Bytes>, CalleeError> {
+        let message = HandoverMessage::read(body).map_err(malformed)?;
+        let kept = self.callee.handover(message.into_handover(budget).map_err(malformed)?).await?;
+        Ok(count(kept))
     }
 }
 
@@ -117,19 +91,13 @@ impl Handler for PeerService {
     type Body = Full<Bytes>;
 
     async fn call(&self, request: Request<Incoming>, _: SocketAddr) -> Response<Full<Bytes>> {
-        let result = self.answer(request).await;
-        let ok = match &result {
-            Ok(_) => true,
-            Err(problem) => problem.code() == ErrorCode::KeyNotFound,
-        };
-        self.metrics.peer_served(ok);
-        result
-            .unwrap_or_else(|problem| {
-                let code = problem.code();
-                let mut response = problem.into_response();
-                response.headers_mut().insert(ERROR, HeaderValue::from_static(code.as_str()));
-                if code == ErrorCode::MethodNotAllowed {
-                    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET"));
+        self.answer(request)
+            .await
+            .unwrap_or_else(|error| {
+                let mut response = Problem::new(error.code, error.detail).into_response();
+                response.headers_mut().insert(ERROR, HeaderValue::from_static(error.code.as_str()));
+                if error.code == ErrorCode::MethodNotAllowed {
+                    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, POST"));
                 }
                 response
             })
@@ -137,17 +105,68 @@ impl Handler for PeerService {
     }
 }
 
+fn no_route() -> CalleeError {
+    CalleeError::new(
+        ErrorCode::RouteNotFound,
+        "the peer plane answers /_ggcache/{group}/{key} and /_ggcache.v1/…",
+    )
+}
+
+fn malformed(detail: String) -> CalleeError {
+    CalleeError::new(ErrorCode::BadRequest, detail)
+}
+
+/// Group and key of `{group}/{key}`.
+fn target_of<'a>(path: &'a str, query: Option<&str>) -> Result<(&'a str, Cow<'a, [u8]>), CalleeError> {
+    let (group, key) = path.split_once('/').ok_or_else(no_route)?;
+    let key = match query.and_then(|query| query.strip_prefix("key_b64=")) {
+        Some(text) if key.is_empty() => Cow::Owned(
+            base64url_decode(text.as_bytes()).map_err(|error| malformed(format!("key_b64 is {error}")))?,
+        ),
+        _ => percent_decode(key.as_bytes()).map_err(|error| malformed(error.to_string()))?,
+    };
+    Ok((group, key))
+}
+
+fn budget(headers: &HeaderMap) -> Result<Option<Duration>, CalleeError> {
+    let Some(text) = headers.get(BUDGET_MS) else { return Ok(None) };
+    let ms = text.to_str().ok().and_then(|text| text.parse().ok());
+    ms.map(|ms| Some(Duration::from_millis(ms)))
+        .ok_or_else(|| malformed(format!("{BUDGET_MS} is not a number of milliseconds")))
+}
+
+async fn body<B>(body: B) -> Result<Bytes, CalleeError>
+where
+    B: Body<Error: std::error::Error + Send + Sync + 'static>,
+{
+    let collected = Limited::new(body, BODY_BYTES_MAX).collect().await.map_err(|_| {
+        let detail = format!("the body broke off, or has more than {BODY_BYTES_MAX} bytes");
+        CalleeError::new(ErrorCode::TooLarge, detail)
+    })?;
+    Ok(collected.to_bytes())
+}
+
+fn empty(status: StatusCode) -> Response<Bytes> {
+    let mut response = Response::new(Bytes::new());
+    *response.status_mut() = status;
+    response
+}
+
+/// A number of entries, as text.
+fn count(entries: u64) -> Response<Bytes> {
+    Response::new(Bytes::from(entries.to_string()))
+}
+
 /// A value as 200, an absence as 404.
-fn reply(group: &Group, answer: Answer) -> Response<Bytes> {
-    let now = group.now();
+fn reply(answer: PeerAnswer) -> Response<Bytes> {
     let mut response = Response::new(Bytes::new());
     let headers = response.headers_mut();
-    let age = answer.age(now).as_nanos().div_ceil(1_000_000) as u64;
+    let age = u64::try_from(answer.age.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
     headers.insert(HeaderName::from_static(AGE_MS), age.into());
-    let remaining = answer.remaining(now).as_millis() as u64;
+    let remaining = u64::try_from(answer.remaining.as_millis()).unwrap_or(u64::MAX);
     headers.insert(HeaderName::from_static(REMAINING_MS), remaining.into());
     headers.insert(HeaderName::from_static(OUTCOME), HeaderValue::from_static(answer.outcome.as_str()));
-    if let Ok(digest) = HeaderValue::try_from(format!("{:016x}", group.digest())) {
+    if let Ok(digest) = HeaderValue::try_from(format!("{:016x}", answer.digest)) {
         headers.insert(HeaderName::from_static(DIGEST), digest);
     }
     match answer.value {

@@ -1,0 +1,252 @@
+//! `ggcache get`: reads one key from a running cluster, and writes its value as it is.
+
+use std::{
+    borrow::Cow,
+    io::{self, IsTerminal as _, Write as _},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    os::unix::ffi::OsStrExt as _,
+    process::ExitCode,
+    time::Instant,
+};
+
+use anyhow::Context as _;
+
+use super::{EXIT_WRONG, args::GetArguments, complain};
+use crate::{
+    client::{Client, ClientBuilder, Endpoint, Fetched, Protocol},
+    cluster::Address,
+    codec::base64url_decode,
+    config::Config,
+    discovery::DiscoveryKind,
+    group::{GroupName, Key},
+};
+
+/// The exit code for a key that is not there.
+const EXIT_ABSENT: u8 = 3;
+
+/// Reads the key that `arguments` name. Exit code 0 with its value on standard output, 3 if there is no such key, 2 if
+/// the command line is wrong.
+///
+/// # Errors
+/// If the cluster gave no answer, or the value could not be written.
+pub(super) fn run(arguments: &GetArguments, config: &Config) -> anyhow::Result<ExitCode> {
+    let (key, group) = match (key(arguments), group(arguments, config)) {
+        (Ok(key), Ok(group)) => (key, group),
+        (key, group) => {
+            complain(key.err().into_iter().chain(group.err()));
+            return Ok(ExitCode::from(EXIT_WRONG));
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.context("can't start the runtime")?;
+    let begun = Instant::now();
+    let found = runtime.block_on(async {
+        let builder = Client::builder().deadline(arguments.deadline);
+        let builder = if is_by_etcd(arguments, config) {
+            by_etcd(builder, arguments, config)?
+        } else {
+            builder.addresses(endpoints(arguments, config))
+        };
+        anyhow::Ok(builder.build()?.get(&group, &key).await?)
+    })?;
+    let took = begun.elapsed();
+    if arguments.verbose {
+        tell(&describe(found.as_ref(), took));
+    }
+    match found {
+        Some(fetched) => write_value(&fetched.bytes).map(|()| ExitCode::SUCCESS),
+        None => {
+            tell(&format!("group {group} has no such key\n"));
+            Ok(ExitCode::from(EXIT_ABSENT))
+        }
+    }
+}
+
+fn key(arguments: &GetArguments) -> Result<Key, String> {
+    let given = arguments.key.as_bytes();
+    let bytes = if arguments.key_b64 {
+        Cow::Owned(base64url_decode(given).map_err(|error| format!("KEY is {error}"))?)
+    } else {
+        Cow::Borrowed(given)
+    };
+    Key::new(bytes).map_err(|error| error.to_string())
+}
+
+/// The group that is named, or else the one that a request without a name means.
+fn group(arguments: &GetArguments, config: &Config) -> Result<GroupName, String> {
+    let mut groups = config.groups.keys();
+    let only = || groups.next().filter(|_| groups.next().is_none());
+    let found = arguments.group.as_ref().or(config.default_group.as_ref()).or_else(only);
+    found.cloned().ok_or_else(|| {
+        "no group is named, and the configuration has no default_group; write --group NAME".to_owned()
+    })
+}
+
+/// Whether the nodes are looked up in etcd: if the command line says so, or the configuration and nothing else.
+fn is_by_etcd(arguments: &GetArguments, config: &Config) -> bool {
+    let is_asked = !arguments.etcd.is_empty() || arguments.service.is_some();
+    is_asked || (arguments.addresses.is_empty() && config.cluster.discovery == DiscoveryKind::Etcd)
+}
+
+#[cfg(feature = "etcd")]
+fn by_etcd(
+    builder: ClientBuilder,
+    arguments: &GetArguments,
+    config: &Config,
+) -> anyhow::Result<ClientBuilder> {
+    let mut etcd = config.etcd.clone();
+    if !arguments.etcd.is_empty() {
+        etcd.endpoints.clone_from(&arguments.etcd);
+        // What was given on the command line is held to the same rules as the file.
+        etcd.validate().context("--etcd")?;
+    }
+    let service = arguments.service.as_deref().unwrap_or(&config.cluster.service);
+    let protocol = if arguments.grpc { Protocol::Grpc } else { Protocol::Http };
+    Ok(builder.endpoints(crate::client::EtcdEndpoints::new(&etcd, service, protocol)?))
+}
+
+#[cfg(not(feature = "etcd"))]
+fn by_etcd(_: ClientBuilder, _: &GetArguments, _: &Config) -> anyhow::Result<ClientBuilder> {
+    anyhow::bail!("this build does not know etcd; name the nodes with --addresses")
+}
+
+/// The nodes that are named, or else those that the configuration tells of.
+fn endpoints(arguments: &GetArguments, config: &Config) -> Vec<Endpoint> {
+    if !arguments.addresses.is_empty() {
+        let mut endpoints = arguments.addresses.clone();
+        if arguments.grpc {
+            endpoints.iter_mut().for_each(|endpoint| endpoint.protocol = Protocol::Grpc);
+        }
+        return endpoints;
+    }
+    if !arguments.grpc {
+        return Address::new(&dialled(config.api.listen).to_string())
+            .map(Endpoint::http)
+            .into_iter()
+            .collect();
+    }
+    // The service stands on the peer plane too, which is never switched off.
+    if config.cluster.peers.is_empty() {
+        vec![Endpoint::grpc(config.node.advertise.clone())]
+    } else {
+        config.cluster.peers.iter().cloned().map(Endpoint::grpc).collect()
+    }
+}
+
+/// Where a plane that listens at `listen` is reached from this machine.
+fn dialled(listen: SocketAddr) -> SocketAddr {
+    let ip = match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, listen.port())
+}
+
+fn describe(found: Option<&Fetched>, took: std::time::Duration) -> String {
+    let mut text = format!("took: {took:.1?}\n");
+    if let Some(fetched) = found {
+        text += &format!("node: {}\nattempts: {}\n", fetched.node, fetched.attempts);
+        for (name, value) in [
+            ("content-type", &fetched.content_type),
+            ("etag", &fetched.etag),
+            ("cache-status", &fetched.cache_status),
+        ] {
+            if let Some(value) = value {
+                text += &format!("{name}: {value}\n");
+            }
+        }
+    }
+    text
+}
+
+/// Writes to standard error what is no failure. There is nowhere left to report that this fails.
+fn tell(text: &str) {
+    let _ = io::stderr().write_all(text.as_bytes());
+}
+
+/// The bytes and nothing else, so that they can be piped; a person's prompt begins a new line.
+fn write_value(bytes: &[u8]) -> anyhow::Result<()> {
+    let mut stdout = io::stdout().lock();
+    let mut written = stdout.write_all(bytes);
+    if stdout.is_terminal() {
+        written = written.and_then(|()| stdout.write_all(b"\n"));
+    }
+    match written.and_then(|()| stdout.flush()) {
+        // `ggcache get … | head` is no failure.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(error).context("the value can't be written")
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::cli::args::{Arguments, Command};
+
+    fn arguments(line: &str) -> GetArguments {
+        match Arguments::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}")) {
+            Arguments { command: Command::Get(arguments) } => arguments,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn keys_are_bytes() {
+        let parse = |line| key(&arguments(line)).map(|key| key.as_bytes().to_vec());
+        assert_eq!(parse("ggcache get a/b+%20"), Ok(b"a/b+%20".to_vec()));
+        assert_eq!(parse("ggcache get 张三"), Ok("张三".as_bytes().to_vec()));
+        assert_eq!(parse("ggcache get --key-b64 _wA"), Ok(vec![0xff, 0]));
+        assert_eq!(parse("ggcache get -- -x"), Ok(b"-x".to_vec()));
+        assert!(parse("ggcache get --key-b64 !").is_err_and(|error| error.contains("base64url")));
+        let empty = GetArguments { key: "".into(), ..arguments("ggcache get a") };
+        assert!(key(&empty).is_err_and(|error| error.contains("empty")));
+    }
+
+    #[test]
+    fn the_group_is_named_or_the_only_one() {
+        let name = |name: &str| GroupName::new(name).expect("valid");
+        let mut config = Config::default();
+        assert!(group(&arguments("ggcache get k"), &config).is_err_and(|error| error.contains("--group")));
+        assert_eq!(group(&arguments("ggcache get k --group other"), &config), Ok(name("other")));
+        config.default_group = Some(name("usual"));
+        assert_eq!(group(&arguments("ggcache get k"), &config), Ok(name("usual")));
+        assert!(Arguments::try_parse_from(["ggcache", "get", "k", "--group", "Bad"]).is_err());
+    }
+
+    #[test]
+    fn etcd_is_asked_if_it_is_named_or_configured() {
+        let mut config = Config::default();
+        let asked = |line: &str, config: &Config| is_by_etcd(&arguments(line), config);
+        assert!(!asked("ggcache get k", &config));
+        assert!(asked("ggcache get k --etcd http://a:2379,http://b:2379", &config));
+        assert!(asked("ggcache get k --service other", &config));
+        config.cluster.discovery = DiscoveryKind::Etcd;
+        assert!(asked("ggcache get k", &config));
+        assert!(!asked("ggcache get k --addresses http://a:1", &config));
+        let both = ["ggcache", "get", "k", "--addresses", "http://a:1", "--service", "s"];
+        assert!(Arguments::try_parse_from(both).is_err());
+    }
+
+    #[test]
+    fn nodes_are_named_or_configured() {
+        let text = |line: &str, config: &Config| {
+            let list: Vec<_> = endpoints(&arguments(line), config).iter().map(ToString::to_string).collect();
+            list.join(" ")
+        };
+        let mut config = Config::default();
+        assert_eq!(text("ggcache get k", &config), "http://127.0.0.1:8000");
+        assert_eq!(text("ggcache get k --grpc", &config), "grpc://localhost:10001");
+        config.api.listen = "0.0.0.0:8001".parse().expect("valid");
+        assert_eq!(text("ggcache get k", &config), "http://127.0.0.1:8001");
+        config.cluster.peers = ["a:1", "b:1"].map(|peer| peer.parse().expect("valid")).to_vec();
+        assert_eq!(text("ggcache get k --grpc", &config), "grpc://a:1 grpc://b:1");
+        let named = "ggcache get k --addresses http://a:1,grpc://b:2";
+        assert_eq!(text(named, &config), "http://a:1 grpc://b:2");
+        assert_eq!(text(&format!("{named} --grpc"), &config), "grpc://a:1 grpc://b:2");
+    }
+}

@@ -1,0 +1,165 @@
+//! Asks a node by the gRPC service `ggroupcachepb.GGroupCache`.
+
+use std::time::Duration;
+
+use tonic::{
+    Code, Request,
+    transport::{self, Channel},
+};
+
+use super::{BuildError, Endpoint, Fetched, error::Failure, wire::Wire};
+use crate::{
+    error::ErrorCode,
+    group::{BoxFuture, GroupName, Key},
+    rpc::{
+        self,
+        ggroupcachepb::{Request as GetRequest, g_group_cache_client::GGroupCacheClient},
+    },
+};
+
+/// How often a connection is asked for a sign of life, and how long it is waited for: what a partition has cut is
+/// given up then, and does not wait for TCP's growing retransmission times after it has healed.
+const KEEP_ALIVE: Duration = Duration::from_secs(2);
+/// What a message takes beside the value.
+const MESSAGE_OVERHEAD: usize = 64;
+
+/// One connection to a node, made when it is first needed, and anew after it broke.
+#[derive(Debug)]
+pub(super) struct GrpcWire {
+    client: GGroupCacheClient<Channel>,
+    endpoint: Endpoint,
+    value_bytes_max: usize,
+}
+
+impl GrpcWire {
+    pub(super) fn new(
+        endpoint: &Endpoint,
+        connect_timeout: Duration,
+        value_bytes_max: usize,
+    ) -> Result<Self, BuildError> {
+        let channel = transport::Endpoint::from_shared(format!("http://{}", endpoint.address))
+            .map_err(BuildError::Grpc)?
+            .connect_timeout(connect_timeout)
+            .tcp_nodelay(true)
+            .http2_keep_alive_interval(KEEP_ALIVE)
+            .keep_alive_timeout(KEEP_ALIVE)
+            .connect_lazy();
+        let client = GGroupCacheClient::new(channel)
+            .max_decoding_message_size(value_bytes_max.saturating_add(MESSAGE_OVERHEAD));
+        Ok(Self { client, endpoint: endpoint.clone(), value_bytes_max })
+    }
+
+    async fn ask(
+        &self,
+        group: &GroupName,
+        key: &Key,
+        patience: Duration,
+    ) -> Result<Option<Fetched>, Failure> {
+        let node = || self.endpoint.clone();
+        let key = std::str::from_utf8(key.as_bytes()).map_err(|_| Failure::NotText(node()))?;
+        let mut request = Request::new(GetRequest { group: group.to_string(), key: key.to_owned() });
+        // The node need not go on for longer than it is waited for.
+        request.set_timeout(patience);
+        match self.client.clone().get(request).await {
+            Ok(response) => {
+                let bytes = response.into_inner().value;
+                if bytes.len() > self.value_bytes_max {
+                    return Err(Failure::TooLarge(node(), self.value_bytes_max));
+                }
+                let (content_type, etag, cache_status) = (None, None, None);
+                Ok(Some(Fetched { bytes, content_type, etag, cache_status, node: node(), attempts: 1 }))
+            }
+            Err(status) => match failure(status, node(), patience, self.value_bytes_max) {
+                None => Ok(None),
+                Some(failure) => Err(failure),
+            },
+        }
+    }
+}
+
+/// Why there is no answer; `None` for an absence.
+fn failure(
+    status: tonic::Status,
+    node: Endpoint,
+    patience: Duration,
+    value_bytes_max: usize,
+) -> Option<Failure> {
+    match rpc::error_code(&status) {
+        Some(ErrorCode::KeyNotFound) => return None,
+        Some(code) => return Some(Failure::Refused(node, code, status.message().to_owned())),
+        None => {}
+    }
+    // Without a node's code it is another server of the same service, a proxy, or this side's own transport.
+    Some(match status.code() {
+        Code::NotFound => return None,
+        Code::DeadlineExceeded | Code::Cancelled => Failure::Silent(node, patience),
+        Code::InvalidArgument => Failure::Refused(node, ErrorCode::BadRequest, status.message().to_owned()),
+        Code::ResourceExhausted => Failure::Refused(node, ErrorCode::Overloaded, status.message().to_owned()),
+        // What tonic's decoder says of a message above its limit.
+        Code::OutOfRange => Failure::TooLarge(node, value_bytes_max),
+        // A connection that was refused, or broke: tonic says either.
+        Code::Unavailable | Code::Unknown => Failure::Unreachable(node, status.into()),
+        _ => Failure::Rpc(node, status),
+    })
+}
+
+impl Wire for GrpcWire {
+    fn get<'a>(
+        &'a self,
+        group: &'a GroupName,
+        key: &'a Key,
+        patience: Duration,
+    ) -> BoxFuture<'a, Result<Option<Fetched>, Failure>> {
+        Box::pin(self.ask(group, key, patience))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic::Status;
+
+    use super::*;
+
+    fn node() -> Endpoint {
+        "grpc://h:1".parse().expect("valid")
+    }
+
+    fn of(status: Status) -> Option<Failure> {
+        failure(status, node(), Duration::from_secs(1), 10)
+    }
+
+    #[test]
+    fn a_node_s_code_says_more_than_the_status() {
+        assert!(of(rpc::status(ErrorCode::KeyNotFound, "")).is_none());
+        for code in ErrorCode::ALL.into_iter().filter(|code| *code != ErrorCode::KeyNotFound) {
+            let failure = of(rpc::status(code, "detail")).expect("no absence");
+            assert_eq!((failure.code(), failure.is_retryable()), (code, code.is_retryable()));
+        }
+    }
+
+    #[test]
+    fn others_are_understood_by_their_status() {
+        assert!(of(Status::not_found("")).is_none());
+        for (status, code, retryable) in [
+            (Status::unavailable(""), ErrorCode::PeerUnavailable, true),
+            (Status::unknown(""), ErrorCode::PeerUnavailable, true),
+            (Status::deadline_exceeded(""), ErrorCode::DeadlineExceeded, true),
+            (Status::resource_exhausted(""), ErrorCode::Overloaded, true),
+            (Status::invalid_argument(""), ErrorCode::BadRequest, false),
+            (Status::internal(""), ErrorCode::PeerUnavailable, false),
+            (Status::unimplemented(""), ErrorCode::RouteNotFound, false),
+        ] {
+            let failure = of(status).expect("no absence");
+            assert_eq!((failure.code(), failure.is_retryable()), (code, retryable), "{failure}");
+        }
+    }
+
+    #[tokio::test]
+    async fn keys_that_are_not_text_are_refused_before_they_are_sent() {
+        let wire = GrpcWire::new(&node(), Duration::from_secs(1), 10).expect("valid");
+        let group = GroupName::new("g").expect("valid");
+        let key = Key::new([0xff]).expect("valid");
+        let failure = wire.ask(&group, &key, Duration::from_secs(1)).await.expect_err("not text");
+        assert_eq!((failure.code(), failure.is_retryable()), (ErrorCode::BadRequest, false));
+    }
+}

@@ -1,0 +1,135 @@
+//! What clients ask for over gRPC: `ggroupcachepb.GGroupCache`, and the standard services for health and reflection.
+//!
+//! A request is a client's whichever plane it comes by: routed to the key's owner, and under the same limits as one over
+//! HTTP. Existing clients dial the address that a node registers, which is its peer port; what nodes say to each other
+//! there is another service.
+
+mod health;
+#[cfg(test)]
+mod tests;
+
+use std::{borrow::Cow, sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+use tonic::{Request, Response, Status, metadata::MetadataMap, server::NamedService, service::Routes};
+
+use super::{
+    Gateway, GatewayParts,
+    layers::InFlight,
+    reply::{ABSENT, NodeReply},
+};
+use crate::{
+    error::ErrorCode,
+    group::{Answer, Group, Groups, check_key},
+    problem::Problem,
+    rpc::{
+        self,
+        ggroupcachepb::{
+            self,
+            g_group_cache_server::{GGroupCache, GGroupCacheServer},
+        },
+        peer_v1, read_timeout,
+    },
+};
+use health::NodeHealth;
+
+/// The largest request, in bytes. A group's name and a key need about 1,100; what is larger is not read to its end.
+const REQUEST_BYTES_MAX: usize = 64 << 10;
+const CLIENT_SERVICE: &str = GGroupCacheServer::<ClientRpcs>::NAME;
+
+/// Answers clients.
+#[derive(Clone, Debug)]
+struct ClientRpcs {
+    groups: Arc<Groups>,
+    request_timeout: Duration,
+    in_flight: InFlight,
+    reply: Arc<NodeReply>,
+}
+
+impl Gateway {
+    /// The gRPC services of this plane. Their requests count among those under way on it.
+    pub fn rpcs(&self) -> Routes {
+        routes(&self.parts, self.in_flight.clone(), Arc::clone(&self.reply), &[])
+    }
+}
+
+/// The same services for a plane of another kind, beside services of its own, which the caller adds to the routes;
+/// `others` are their names, for health and reflection.
+pub fn client_rpcs(parts: &GatewayParts, others: &[&'static str]) -> Routes {
+    let reply = Arc::new(NodeReply::new(parts.views.load().me()));
+    routes(parts, InFlight::new(parts.in_flight_max), reply, others)
+}
+
+fn routes(
+    parts: &GatewayParts,
+    in_flight: InFlight,
+    reply: Arc<NodeReply>,
+    others: &[&'static str],
+) -> Routes {
+    let clients = ClientRpcs {
+        groups: Arc::clone(&parts.groups),
+        request_timeout: parts.request_timeout,
+        in_flight,
+        reply,
+    };
+    let names: Vec<_> = others.iter().copied().chain([CLIENT_SERVICE]).collect();
+    let health = NodeHealth::server(parts.readiness.clone(), names.clone());
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(ggroupcachepb::DESCRIPTORS)
+        .register_encoded_file_descriptor_set(peer_v1::DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
+    let standard = [health::SERVICE, "grpc.reflection.v1.ServerReflection"];
+    let reflection = names
+        .into_iter()
+        .chain(standard)
+        .fold(reflection, |reflection, name| reflection.with_service_name(name));
+    Routes::new(GGroupCacheServer::new(clients).max_decoding_message_size(REQUEST_BYTES_MAX))
+        .add_service(health)
+        .add_service(reflection.build_v1().expect("the descriptors were compiled into the program"))
+}
+
+#[tonic::async_trait]
+impl GGroupCache for ClientRpcs {
+    async fn get(
+        &self,
+        request: Request<ggroupcachepb::Request>,
+    ) -> Result<Response<ggroupcachepb::Response>, Status> {
+        let (metadata, _, ggroupcachepb::Request { group, key }) = request.into_parts();
+        let group = self.group(&group)?;
+        let key = key.as_bytes();
+        check_key(key).map_err(|error| refused(ErrorCode::BadRequest, error.to_string()))?;
+        let answer = match group.cached(key) {
+            Some(answer) => answer,
+            None => self.missed(group, key, &metadata).await?,
+        };
+        match answer.value {
+            Some(value) => Ok(Response::new(ggroupcachepb::Response { value: value.bytes().clone() })),
+            None => Err(rpc::status(ErrorCode::KeyNotFound, ABSENT)),
+        }
+    }
+}
+
+impl ClientRpcs {
+    fn group(&self, name: &str) -> Result<&Arc<Group>, Status> {
+        let found = if name.is_empty() { self.groups.default_group() } else { self.groups.get(name) };
+        found.ok_or_else(|| match name {
+            "" => refused(ErrorCode::BadRequest, "no group is named, and none is the default"),
+            _ => refused(ErrorCode::GroupNotFound, "this node has no group of that name"),
+        })
+    }
+
+    async fn missed(&self, group: &Arc<Group>, key: &[u8], metadata: &MetadataMap) -> Result<Answer, Status> {
+        let Some(_place) = self.in_flight.enter() else {
+            return Err(rpc::problem_status(&self.in_flight.full()));
+        };
+        let asked =
+            read_timeout(metadata).map_err(|error| refused(ErrorCode::BadRequest, error.to_string()))?;
+        let timeout = asked.map_or(self.request_timeout, |asked| asked.min(self.request_timeout));
+        let read = group.miss(key, Instant::now() + timeout).await;
+        read.map_err(|error| rpc::problem_status(&self.reply.problem(group, &error)))
+    }
+}
+
+fn refused(code: ErrorCode, detail: impl Into<Cow<'static, str>>) -> Status {
+    rpc::problem_status(&Problem::new(code, detail))
+}

@@ -1,0 +1,1 @@
+//! The public service, called without a network.

@@ -1,0 +1,191 @@
+//! `POST /api/v1/groups/{group}/keys:invalidate`: drops keys at every node, and says who acknowledged it.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Json, Router,
+    body::Bytes,
+    extract::{DefaultBodyLimit, Path, State, rejection::PathRejection},
+    response::{IntoResponse, Response},
+    routing::post,
+};
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+use super::{GatewayParts, axum_problem};
+use crate::{
+    codec::base64url_decode,
+    error::ErrorCode,
+    group::{Groups, InvalidationReport, Key, Selection},
+};
+
+/// The most keys that one request names.
+const KEYS_MAX: usize = 10_000;
+/// The largest body, in bytes: as many keys as may be named, at a usual length.
+const BODY_BYTES_MAX: usize = 4 << 20;
+
+pub(super) fn routes(parts: GatewayParts) -> Router {
+    Router::new()
+        .route("/api/v1/groups/{group}/keys:invalidate", post(invalidate))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .with_state(Parts { groups: parts.groups, timeout: parts.request_timeout })
+}
+
+#[derive(Clone)]
+struct Parts {
+    groups: Arc<Groups>,
+    timeout: Duration,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Body {
+    keys: Option<Vec<WireKey>>,
+    prefix: Option<WireKey>,
+    all: Option<bool>,
+}
+
+/// A key as text, or as `{"b64": "…"}` where it is none.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum WireKey {
+    Text(String),
+    #[serde(rename_all = "snake_case")]
+    Base64Url {
+        b64: String,
+    },
+}
+
+impl WireKey {
+    fn into_bytes(self) -> Result<Vec<u8>, String> {
+        match self {
+            Self::Text(text) => Ok(text.into_bytes()),
+            Self::Base64Url { b64 } => {
+                base64url_decode(b64.as_bytes()).map_err(|error| format!("a b64 is {error}"))
+            }
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Report {
+    /// Whether every node acknowledged: then no read that begins now is answered with an older value.
+    complete: bool,
+    acknowledged: Vec<Acknowledged>,
+    failed: Vec<Failed>,
+}
+
+#[derive(Serialize)]
+struct Acknowledged {
+    node: String,
+    /// Entries that were there.
+    dropped: u64,
+}
+
+#[derive(Serialize)]
+struct Failed {
+    node: String,
+    error: &'static str,
+}
+
+const EXPECTED: &str = r#"{"keys": ["a", {"b64": "_w"}]}, {"prefix": "user:"} or {"all": true}"#;
+
+async fn invalidate(
+    State(parts): State<Parts>,
+    name: Result<Path<String>, PathRejection>,
+    body: Result<Bytes, axum::extract::rejection::BytesRejection>,
+) -> Response {
+    let Some(group) = name.ok().and_then(|Path(name)| parts.groups.get(&name).cloned()) else {
+        return axum_problem(ErrorCode::GroupNotFound, "there is no group of that name; see /api/v1/groups");
+    };
+    let Ok(body) = body else {
+        return axum_problem(
+            ErrorCode::TooLarge,
+            format!("the body broke off, or has more than {BODY_BYTES_MAX} bytes"),
+        );
+    };
+    let selection = match selection(&body) {
+        Ok(selection) => selection,
+        Err((code, detail)) => return axum_problem(code, detail),
+    };
+    let deadline = Instant::now() + parts.timeout;
+    // In a task of its own: a client that hangs up does not leave some nodes told and others not.
+    let work = tokio::spawn(async move { group.invalidate_everywhere(&selection, deadline).await });
+    match work.await {
+        Ok(report) => Json(Report::from(report)).into_response(),
+        Err(_) => axum_problem(ErrorCode::ShuttingDown, "the node is stopping"),
+    }
+}
+
+fn selection(body: &[u8]) -> Result<Selection, (ErrorCode, String)> {
+    let bad = |detail: String| (ErrorCode::BadRequest, detail);
+    let body: Body = serde_json::from_slice(body)
+        .map_err(|error| bad(format!("the body is not what is due here ({error}); write {EXPECTED}")))?;
+    match (body.keys, body.prefix, body.all) {
+        (Some(keys), None, None) if keys.len() > KEYS_MAX => {
+            Err((ErrorCode::TooLarge, format!("{} keys, and a request names at most {KEYS_MAX}", keys.len())))
+        }
+        (Some(keys), None, None) => {
+            let key = |key: WireKey| Key::new(key.into_bytes()?).map_err(|error| error.to_string());
+            keys.into_iter().map(key).collect::<Result<_, _>>().map(Selection::Keys).map_err(bad)
+        }
+        (None, Some(prefix), None) => match prefix.into_bytes() {
+            Ok(prefix) if prefix.is_empty() => {
+                Err(bad("an empty prefix names every key; write {\"all\": true} to mean that".to_owned()))
+            }
+            prefix => prefix.map(Selection::Prefix).map_err(bad),
+        },
+        (None, None, Some(true)) => Ok(Selection::Prefix(Vec::new())),
+        _ => Err(bad(format!("the body names keys, a prefix, or all, one of them; write {EXPECTED}"))),
+    }
+}
+
+impl From<InvalidationReport> for Report {
+    fn from(report: InvalidationReport) -> Self {
+        let complete = report.is_complete();
+        let acknowledged = report
+            .acknowledged
+            .into_iter()
+            .map(|(node, dropped)| Acknowledged { node: node.to_string(), dropped })
+            .collect();
+        let failed = report
+            .failed
+            .into_iter()
+            .map(|(node, error)| Failed { node: node.to_string(), error: error.as_str() })
+            .collect();
+        Self { complete, acknowledged, failed }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_names_one_kind_of_thing() {
+        let key = |bytes: &[u8]| Key::new(bytes).expect("a key");
+        assert_eq!(
+            selection(br#"{"keys": ["a", {"b64": "_w"}]}"#),
+            Ok(Selection::Keys(vec![key(b"a"), key(b"\xff")]))
+        );
+        assert_eq!(selection(br#"{"prefix": "user:"}"#), Ok(Selection::Prefix(b"user:".to_vec())));
+        assert_eq!(selection(br#"{"all": true}"#), Ok(Selection::Prefix(Vec::new())));
+        for (body, message) in [
+            ("", "write {"),
+            ("{}", "one of them"),
+            (r#"{"all": false}"#, "one of them"),
+            (r#"{"keys": ["a"], "all": true}"#, "one of them"),
+            (r#"{"key": "a"}"#, "unknown field"),
+            (r#"{"keys": [1]}"#, "write {"),
+            (r#"{"keys": [""]}"#, "empty"),
+            (r#"{"keys": [{"b64": "!"}]}"#, "base64url"),
+            (r#"{"prefix": ""}"#, "\"all\": true"),
+        ] {
+            let (code, detail) = selection(body.as_bytes()).expect_err(body);
+            assert_eq!(code, ErrorCode::BadRequest);
+            assert!(detail.contains(message), "{body}: {detail}");
+        }
+        let many = format!("{{\"keys\": [{}]}}", vec!["\"a\""; KEYS_MAX + 1].join(","));
+        assert_eq!(selection(many.as_bytes()).expect_err("too many").0, ErrorCode::TooLarge);
+    }
+}

@@ -1,0 +1,161 @@
+//! What goes along when a key's owner changes: a miss at the new owner peeks at the previous one before it asks
+//! the origin, and a node that leaves names its hottest keys to their new owners, which fetch them in the same way.
+//!
+//! Values are never pushed: a value that is fetched is fetched under the fetcher's own fence, so that an invalidation
+//! that comes in between keeps it out.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use futures_util::{StreamExt as _, stream};
+use tokio::time::Instant;
+
+use super::{
+    Answer, Group, HANDOVER_KEYS_MAX, Handover, Hop, Key, Outcome, PeerAnswer, PeerRequest, fence::SlotState,
+    store::Fresh,
+};
+use crate::{
+    cluster::{Address, Node, place},
+    telemetry::field,
+    time::Moment,
+};
+
+/// Keys that a new owner fetches at once.
+const FETCHES_MAX: usize = 16;
+/// The most keys of a group that a leaving node names.
+const NAMED_MAX: usize = 200_000;
+
+impl Group {
+    /// What this node has of `key` in its main cache. Counts nothing and loads nothing.
+    pub fn peek(&self, key: &[u8]) -> Option<Answer> {
+        self.store.peek(self.store.hash(key), key, self.clock.now())
+    }
+
+    /// Asks the key's previous owner for what it has in memory, if the owner has changed lately.
+    pub(super) async fn peek_previous(&self, key: &Key, hash: u64, slot: SlotState) -> Option<Answer> {
+        if !self.settings.peek {
+            return None;
+        }
+        let views = self.peers.views();
+        let view = views.load_full();
+        let place = place(self.name.as_str(), key.as_bytes());
+        if !view.is_mine(place) {
+            return None;
+        }
+        let me = &view.me().address;
+        // What was in memory before a change has expired by one ttl after it.
+        let lately = |moment| self.clock.now().saturating_since(moment) < self.config.ttl;
+        let previous = views.previous().filter(|_| lately(self.peers.changed_at()));
+        let owner = match previous.as_deref().map(|previous| previous.owner(place)) {
+            Some(owner) if owner.address != *me => owner,
+            // A node that has only just come was in no view before: without it, the next one owned the key.
+            _ if lately(self.peers.started_at()) => view.successor(place)?,
+            _ => return None,
+        };
+        self.fetch(owner, key, hash, slot).await
+    }
+
+    /// Peeks at `node`, and keeps what it has. `None` if it has nothing that may be kept.
+    async fn fetch(&self, node: &Node, key: &Key, hash: u64, slot: SlotState) -> Option<Answer> {
+        let sent = self.clock.now();
+        let request = PeerRequest {
+            group: self.name.clone(),
+            key: key.clone(),
+            epoch: self.peers.views().load().epoch(),
+            budget: self.settings.peer_timeout / 10,
+            digest: self.settings.digest,
+        };
+        let answer = self.peers.peek(node, &request).await?;
+        if answer.digest != self.settings.digest {
+            return None;
+        }
+        let fresh = aged(&answer, sent);
+        let kept = self.store.keep_peeked(hash, key, fresh.clone(), self.clock.now(), slot);
+        // What may not be kept may be out of date as well: the origin is asked instead.
+        kept.then(|| Answer {
+            value: fresh.value,
+            outcome: Outcome::Peer,
+            since: fresh.since,
+            until: fresh.until,
+            collapsed: false,
+            hop: Some(Arc::new(Hop { peer: node.address.clone(), outcome: answer.outcome })),
+        })
+    }
+
+    /// Fetches `keys` from `from`, a node that leaves and names them to this one. How many were kept; `None` if `from`
+    /// is no node that this one knows.
+    pub async fn accept_handover(self: &Arc<Self>, from: &Address, keys: Vec<Key>) -> Option<u64> {
+        let views = self.peers.views();
+        let view = views.load_full();
+        let node = view
+            .node(from)
+            .cloned()
+            .or_else(|| views.previous().and_then(|previous| previous.node(from).cloned()))?;
+        let mine = |key: &Key| {
+            let place = place(self.name.as_str(), key.as_bytes());
+            // The news of the leave may not have come yet: whoever is next after `from` is the new owner.
+            view.route(place).find(|node| node.address != *from).is_some_and(|node| *node == *view.me())
+        };
+        let fetches = keys.into_iter().filter(mine).map(|key| {
+            let node = &node;
+            async move {
+                let hash = self.store.hash(key.as_bytes());
+                let slot = self.store.slot(hash);
+                if self.store.peek(hash, key.as_bytes(), self.clock.now()).is_some() {
+                    return 0;
+                }
+                u64::from(self.fetch(node, &key, hash, slot).await.is_some())
+            }
+        });
+        Some(stream::iter(fetches).buffer_unordered(FETCHES_MAX).fold(0, async |sum, kept| sum + kept).await)
+    }
+
+    /// Names the hottest keys of this node, which leaves, to those who own them without it, and waits until they have
+    /// fetched them, at most until `deadline`. How many keys were named.
+    pub async fn hand_over(self: &Arc<Self>, deadline: Instant) -> usize {
+        if !self.settings.handover {
+            return 0;
+        }
+        let view = self.peers.views().load_full();
+        let me = &view.me().address;
+        let mut by_owner: BTreeMap<Address, (Node, Vec<Key>)> = BTreeMap::new();
+        for key in self.store.hottest(NAMED_MAX) {
+            let place = place(self.name.as_str(), key.as_bytes());
+            let Some(owner) = view.route(place).find(|node| node.address != *me) else { return 0 };
+            let entry = by_owner.entry(owner.address.clone()).or_insert_with(|| (owner.clone(), Vec::new()));
+            entry.1.push(key);
+        }
+        let named = by_owner.into_values().map(|(owner, keys)| async move {
+            let mut named = 0;
+            for batch in keys.chunks(HANDOVER_KEYS_MAX) {
+                let budget = deadline.saturating_duration_since(Instant::now());
+                if budget.is_zero() {
+                    break;
+                }
+                let handover =
+                    Handover { group: self.name.clone(), from: me.clone(), keys: batch.to_vec(), budget };
+                if let Err(error) = self.peers.handover(&owner, &handover).await {
+                    tracing::warn!(
+                        { field::GROUP } = %self.name,
+                        { field::PEER } = %owner.address,
+                        error = &error as &dyn std::error::Error,
+                        "a new owner did not take over; it will load what it is asked for"
+                    );
+                    break;
+                }
+                named += batch.len();
+            }
+            named
+        });
+        futures_util::future::join_all(named).await.into_iter().sum()
+    }
+}
+
+/// What a peer answered, on this node's clock. The callee counted both durations after `sent`: counted from
+/// `sent`, the value is at least as old and expires at least as early as the callee says.
+pub(super) fn aged(answer: &PeerAnswer, sent: Moment) -> Fresh {
+    Fresh {
+        value: answer.value.clone(),
+        since: sent.saturating_sub(answer.age),
+        until: sent.saturating_add(answer.remaining.min(Duration::MAX)),
+    }
+}

@@ -1,0 +1,150 @@
+//! What a node does when another one asks, whatever protocol the question came by.
+//!
+//! Each transport's service reads a request from its wire, calls one of these, and writes the answer back.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+use crate::{
+    cluster::ViewCell,
+    error::ErrorCode,
+    group::{
+        Answer, Group, Groups, HANDOVER_KEYS_MAX, Handover, Invalidation, PeerAnswer, Selection, check_key,
+    },
+    telemetry::{NodeMetrics, field},
+};
+
+/// A node's groups, as its peers may use them.
+#[derive(Clone, Debug)]
+pub(super) struct Callee {
+    groups: Arc<Groups>,
+    views: Arc<ViewCell>,
+    metrics: NodeMetrics,
+    /// The longest budget that a caller is given.
+    timeout_max: Duration,
+}
+
+/// Why a peer's request was not answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct CalleeError {
+    pub(super) code: ErrorCode,
+    pub(super) detail: String,
+}
+
+impl CalleeError {
+    pub(super) fn new(code: ErrorCode, detail: impl Into<String>) -> Self {
+        Self { code, detail: detail.into() }
+    }
+}
+
+impl Callee {
+    pub(super) const fn new(
+        groups: Arc<Groups>,
+        views: Arc<ViewCell>,
+        metrics: NodeMetrics,
+        timeout_max: Duration,
+    ) -> Self {
+        Self { groups, views, metrics, timeout_max }
+    }
+
+    /// Answers as owner. `epoch` is the caller's, as 16 hex digits.
+    pub(super) async fn get(
+        &self,
+        group: &str,
+        key: &[u8],
+        budget: Option<Duration>,
+        epoch: Option<&str>,
+    ) -> Result<PeerAnswer, CalleeError> {
+        let group = self.target(group, key)?;
+        self.note_epoch(epoch);
+        let result = group.get_as_owner(key, Instant::now() + self.budget(budget)).await;
+        self.metrics.peer_served(result.is_ok());
+        result.map(|answer| told(group, answer)).map_err(|error| {
+            tracing::debug!(
+                { field::GROUP } = %group.name(),
+                error = &error as &dyn std::error::Error,
+                "a peer's request failed"
+            );
+            CalleeError::new(error.code(), error.to_string())
+        })
+    }
+
+    /// What is in memory.
+    pub(super) fn peek(&self, group: &str, key: &[u8]) -> Result<Option<PeerAnswer>, CalleeError> {
+        let group = self.target(group, key)?;
+        Ok(group.peek(key).map(|answer| told(group, answer)))
+    }
+
+    /// Drops keys here.
+    pub(super) fn invalidate(&self, invalidation: &Invalidation) -> Result<u64, CalleeError> {
+        let group = self.group(invalidation.group.as_str())?;
+        if let Selection::Keys(keys) = &invalidation.selection {
+            check_count(keys.len())?;
+        }
+        Ok(group.invalidate(&invalidation.selection))
+    }
+
+    /// Fetches keys from a node that leaves; how many were kept.
+    pub(super) async fn handover(&self, handover: Handover) -> Result<u64, CalleeError> {
+        let group = self.group(handover.group.as_str())?;
+        check_count(handover.keys.len())?;
+        let budget = self.budget(Some(handover.budget));
+        match tokio::time::timeout(budget, group.accept_handover(&handover.from, handover.keys)).await {
+            Ok(Some(kept)) => Ok(kept),
+            Ok(None) => {
+                let detail = format!("{} is no node that this one knows", handover.from);
+                Err(CalleeError::new(ErrorCode::BadRequest, detail))
+            }
+            Err(_) => {
+                Err(CalleeError::new(ErrorCode::DeadlineExceeded, format!("not done within {budget:?}")))
+            }
+        }
+    }
+
+    fn target(&self, group: &str, key: &[u8]) -> Result<&Arc<Group>, CalleeError> {
+        check_key(key).map_err(|error| CalleeError::new(ErrorCode::BadRequest, error.to_string()))?;
+        self.group(group)
+    }
+
+    fn group(&self, name: &str) -> Result<&Arc<Group>, CalleeError> {
+        self.groups
+            .get(name)
+            .ok_or_else(|| CalleeError::new(ErrorCode::GroupNotFound, "this node has no group of that name"))
+    }
+
+    fn budget(&self, asked: Option<Duration>) -> Duration {
+        asked.map_or(self.timeout_max, |asked| asked.min(self.timeout_max))
+    }
+
+    /// Views may differ for moments; that it happened helps who looks for why a key was loaded twice.
+    fn note_epoch(&self, theirs: Option<&str>) {
+        if !tracing::enabled!(tracing::Level::DEBUG) {
+            return;
+        }
+        let mine = self.views.load().epoch().to_string();
+        if let Some(theirs) = theirs.filter(|theirs| *theirs != mine) {
+            tracing::debug!({ field::RING_EPOCH } = mine, theirs, "a peer has another view");
+        }
+    }
+}
+
+fn check_count(count: usize) -> Result<(), CalleeError> {
+    if count <= HANDOVER_KEYS_MAX {
+        return Ok(());
+    }
+    let detail = format!("{count} keys, and a message names at most {HANDOVER_KEYS_MAX}");
+    Err(CalleeError::new(ErrorCode::TooLarge, detail))
+}
+
+/// An answer with its times as durations, which is how they cross the wire.
+fn told(group: &Group, answer: Answer) -> PeerAnswer {
+    let now = group.now();
+    PeerAnswer {
+        age: answer.age(now),
+        remaining: answer.remaining(now),
+        outcome: answer.outcome,
+        digest: group.digest(),
+        value: answer.value,
+    }
+}

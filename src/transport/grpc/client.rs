@@ -1,0 +1,147 @@
+//! The caller's side: what a node asks its peers over gRPC.
+
+use std::{error::Error as _, time::Duration};
+
+use tonic::{Response, Status, transport::Channel};
+
+use super::{
+    convert::{answer_in, handover_out, invalidation_out, ms_down},
+    links::Links,
+};
+use crate::{
+    cluster::Node,
+    group::{BoxFuture, Handover, Invalidation, PeerAnswer, PeerError, PeerRequest, PeerTransport},
+    rpc::{
+        self,
+        peer_v1::{self, peer_client::PeerClient},
+    },
+};
+
+/// What an answer has beside its value, in bytes, with some room for fields of newer versions.
+const ANSWER_ROOM: usize = 4 << 10;
+
+/// Asks peers over gRPC. Connections are kept and shared.
+#[derive(Debug)]
+pub struct GrpcTransport {
+    links: Links,
+    value_bytes_max: usize,
+}
+
+impl GrpcTransport {
+    /// A client that gives up a connection attempt after `connect_timeout`, and refuses values of more than
+    /// `value_bytes_max` bytes.
+    pub fn new(connect_timeout: Duration, value_bytes_max: usize) -> Self {
+        Self { links: Links::new(connect_timeout), value_bytes_max }
+    }
+
+    /// One call of `node`, given up after `patience`.
+    async fn call<T, F>(
+        &self,
+        node: &Node,
+        patience: Duration,
+        ask: impl FnOnce(PeerClient<Channel>) -> F,
+    ) -> Result<T, PeerError>
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        let seat = self.links.seat(&node.address).map_err(PeerError::unreachable)?;
+        let client = PeerClient::new(seat.channel.clone())
+            .max_decoding_message_size(self.value_bytes_max.saturating_add(ANSWER_ROOM));
+        match tokio::time::timeout(patience, ask(client)).await {
+            Ok(answered) => answered.map(Response::into_inner).map_err(failure),
+            Err(_) => Err(PeerError::Silent(patience)),
+        }
+    }
+
+    fn answer(&self, answer: peer_v1::Answer) -> Result<PeerAnswer, PeerError> {
+        answer_in(answer, self.value_bytes_max).map_err(PeerError::Malformed)
+    }
+}
+
+impl PeerTransport for GrpcTransport {
+    fn get<'a>(
+        &'a self,
+        node: &'a Node,
+        request: &'a PeerRequest,
+    ) -> BoxFuture<'a, Result<PeerAnswer, PeerError>> {
+        let message = peer_v1::GetRequest {
+            group: request.group.to_string(),
+            key: bytes::Bytes::copy_from_slice(request.key.as_bytes()),
+            epoch: request.epoch.0,
+            budget_ms: Some(ms_down(request.budget)),
+            digest: request.digest,
+        };
+        Box::pin(async move {
+            let answered = self
+                .call(node, request.budget, |mut client| async move { client.get(message).await })
+                .await?;
+            let answer = answered
+                .answer
+                .ok_or_else(|| PeerError::Malformed("it holds nothing that this version knows".to_owned()))?;
+            self.answer(answer)
+        })
+    }
+
+    fn peek<'a>(
+        &'a self,
+        node: &'a Node,
+        request: &'a PeerRequest,
+    ) -> BoxFuture<'a, Result<Option<PeerAnswer>, PeerError>> {
+        let message = peer_v1::PeekRequest {
+            group: request.group.to_string(),
+            key: bytes::Bytes::copy_from_slice(request.key.as_bytes()),
+            epoch: request.epoch.0,
+            digest: request.digest,
+        };
+        Box::pin(async move {
+            let answered = self
+                .call(node, request.budget, |mut client| async move { client.peek(message).await })
+                .await?;
+            answered.answer.map(|answer| self.answer(answer)).transpose()
+        })
+    }
+
+    fn invalidate<'a>(
+        &'a self,
+        node: &'a Node,
+        invalidation: &'a Invalidation,
+    ) -> BoxFuture<'a, Result<u64, PeerError>> {
+        let message = invalidation_out(invalidation);
+        Box::pin(async move {
+            let ask = |mut client: PeerClient<Channel>| async move { client.invalidate(message).await };
+            Ok(self.call(node, invalidation.budget, ask).await?.entries)
+        })
+    }
+
+    fn handover<'a>(
+        &'a self,
+        node: &'a Node,
+        handover: &'a Handover,
+    ) -> BoxFuture<'a, Result<(), PeerError>> {
+        let message = handover_out(handover);
+        Box::pin(async move {
+            let ask = |mut client: PeerClient<Channel>| async move { client.handover(message).await };
+            self.call(node, handover.budget, ask).await.map(drop)
+        })
+    }
+
+    fn ping<'a>(&'a self, node: &'a Node, patience: Duration) -> BoxFuture<'a, Result<(), PeerError>> {
+        Box::pin(async move {
+            let ask =
+                |mut client: PeerClient<Channel>| async move { client.ping(peer_v1::PingRequest {}).await };
+            self.call(node, patience, ask).await.map(drop)
+        })
+    }
+}
+
+/// A status that the peer answered, or that stands for a connection which could not be made or broke.
+fn failure(status: Status) -> PeerError {
+    // tonic keeps the cause of what went wrong at this end; what came over the wire has none.
+    if status.source().is_some() {
+        return PeerError::unreachable(status);
+    }
+    match rpc::error_code(&status) {
+        Some(code) => PeerError::Refused(code),
+        None => PeerError::Malformed(format!("status {:?} without a known code", status.code())),
+    }
+}
