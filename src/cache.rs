@@ -170,11 +170,41 @@ impl<K: Eq + Weigh, V: Clone + Weigh> Cache<K, V> {
         now: Moment,
         admit: impl FnOnce() -> bool,
     ) -> Inserted {
+        self.insert_where(hash, key, content, deadline, now, |_, _| admit())
+    }
+
+    /// As [`insert_if`](Self::insert_if), and refused where there is an entry of the key that may still be returned.
+    pub fn insert_new(
+        &self,
+        hash: u64,
+        key: K,
+        content: Content<V>,
+        deadline: Moment,
+        now: Moment,
+        admit: impl FnOnce() -> bool,
+    ) -> Inserted
+    where
+        V: Clone,
+    {
+        self.insert_where(hash, key, content, deadline, now, |shard, key| {
+            matches!(shard.peek(index_hash(hash), key, now), Lookup::Miss) && admit()
+        })
+    }
+
+    fn insert_where(
+        &self,
+        hash: u64,
+        key: K,
+        content: Content<V>,
+        deadline: Moment,
+        now: Moment,
+        admit: impl FnOnce(&Shard<K, V>, &K) -> bool,
+    ) -> Inserted {
         let weight = self.entry_weight(&key, &content);
         let mut departures = Departures::new();
         let mut shard = self.lock(hash);
         let hash = index_hash(hash);
-        let inserted = if !admit() {
+        let inserted = if !admit(&shard, &key) {
             shard.refuse();
             Inserted::Refused
         } else if now >= deadline {

@@ -50,8 +50,8 @@ pub use key::{GROUP_NAME_BYTES_MAX, GroupName, GroupNameError, KEY_BYTES_MAX, Ke
 pub use loader::{BoxFuture, KeyScan, LoadError, Loader};
 pub use metrics::GroupMetrics;
 pub use peer::{
-    HANDOVER_KEYS_MAX, Handover, Invalidation, NoPeers, PeerAnswer, PeerError, PeerRequest, PeerTransport,
-    Selection,
+    HANDOVER_KEYS_MAX, Handover, Invalidation, NoPeers, PEEKED_BYTES_MAX, PeekMany, PeerAnswer, PeerError,
+    PeerRequest, PeerTransport, Selection,
 };
 pub use peers::{PeerHealth, Peers};
 pub use registry::{Groups, GroupsError};
@@ -376,6 +376,10 @@ impl Group {
         let place = place(self.name.as_str(), key.as_bytes());
         let view = self.peers.views().load_full();
         let mut asked = 0;
+        let in_time = || {
+            let late = Instant::now() >= deadline;
+            if late { Err(GetError::Deadline(self.settings.flight_timeout)) } else { Ok(()) }
+        };
         for node in view.route(place) {
             if node.address == view.me().address || asked == ASKED_MAX {
                 break;
@@ -383,6 +387,7 @@ impl Group {
             if !self.peers.may_ask(node) {
                 continue;
             }
+            in_time()?;
             asked += 1;
             match self.ask_peer(&view, node, key, hash, slot, deadline).await {
                 Ok(answer) => return Ok(answer),
@@ -399,6 +404,8 @@ impl Group {
                 }
             }
         }
+        // Nobody waits for it any longer, and a database that is too slow is not helped by one query more.
+        in_time()?;
         // Through the owner's map, where this node may hold a flight of the key for others already.
         self.fly_as_owner(hash, key.as_bytes(), deadline).await
     }
@@ -421,7 +428,7 @@ impl Group {
             digest: self.settings.digest,
         };
         let answer = self.peers.get(node, &request).await?;
-        let fresh = handover::aged(&answer, sent);
+        let fresh = self.aged(&answer, sent);
         if answer.digest == self.settings.digest {
             self.store.keep_copy(hash, key, fresh.clone(), self.clock.now(), slot);
         }
@@ -433,7 +440,13 @@ impl Group {
     /// Drops what `selection` names at this node only, and keeps out what loads of it that are under way bring. How
     /// many entries there were. See [`invalidate_everywhere`](Self::invalidate_everywhere) for all nodes.
     pub fn invalidate(&self, selection: &Selection) -> u64 {
-        self.metrics.invalidated();
+        self.metrics.invalidated(false);
+        self.store.invalidate(selection, self.clock.now())
+    }
+
+    /// As [`invalidate`](Self::invalidate), because a peer says so.
+    pub fn invalidate_for_peer(&self, selection: &Selection) -> u64 {
+        self.metrics.invalidated(true);
         self.store.invalidate(selection, self.clock.now())
     }
 

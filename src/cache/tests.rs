@@ -209,6 +209,19 @@ fn a_refused_entry_changes_nothing() {
 }
 
 #[test]
+fn a_new_entry_takes_nobodys_place() {
+    let cache = TestCache::new(config(PolicyKind::Lru, 4 * OVERHEAD));
+    let later = START.saturating_add(Duration::from_secs(1));
+    assert_eq!(cache.insert_new(hash(1), 1, value(1), later, START, || false), Inserted::Refused);
+    assert_eq!(cache.insert_new(hash(1), 1, value(1), later, START, || true), Inserted::Stored);
+    assert_eq!(cache.insert_new(hash(1), 1, value(2), NEVER, START, || true), Inserted::Refused);
+    assert_eq!(cache.read(1), Some(1));
+    // What has expired is nobody's.
+    assert_eq!(cache.insert_new(hash(1), 1, value(2), NEVER, later, || true), Inserted::Stored);
+    assert_eq!(cache.read(1), Some(2));
+}
+
+#[test]
 fn invalidation_bumps_whether_or_not_there_is_an_entry() {
     let recorder = Arc::new(Recorder::default());
     let cache = TestCache::with_listener(config(PolicyKind::Lru, 4 * OVERHEAD), recorder.clone());

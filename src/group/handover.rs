@@ -4,14 +4,13 @@
 //! Values are never pushed: a value that is fetched is fetched under the fetcher's own fence, so that an invalidation
 //! that comes in between keeps it out.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc};
 
-use futures_util::{StreamExt as _, stream};
 use tokio::time::Instant;
 
 use super::{
-    Answer, Group, HANDOVER_KEYS_MAX, Handover, Hop, Key, Outcome, PeerAnswer, PeerRequest, fence::SlotState,
-    store::Fresh,
+    Answer, Group, HANDOVER_KEYS_MAX, Handover, Hop, Key, Outcome, PeekMany, PeerAnswer, PeerRequest,
+    fence::SlotState, store::Fresh,
 };
 use crate::{
     cluster::{Address, Node, place},
@@ -19,8 +18,6 @@ use crate::{
     time::Moment,
 };
 
-/// Keys that a new owner fetches at once.
-const FETCHES_MAX: usize = 16;
 /// The most keys of a group that a leaving node names.
 const NAMED_MAX: usize = 200_000;
 
@@ -68,7 +65,7 @@ impl Group {
         if answer.digest != self.settings.digest {
             return None;
         }
-        let fresh = aged(&answer, sent);
+        let fresh = self.aged(&answer, sent);
         let kept = self.store.keep_peeked(hash, key, fresh.clone(), self.clock.now(), slot);
         // What may not be kept may be out of date as well: the origin is asked instead.
         kept.then(|| Answer {
@@ -95,18 +92,47 @@ impl Group {
             // The news of the leave may not have come yet: whoever is next after `from` is the new owner.
             view.route(place).find(|node| node.address != *from).is_some_and(|node| *node == *view.me())
         };
-        let fetches = keys.into_iter().filter(mine).map(|key| {
-            let node = &node;
-            async move {
-                let hash = self.store.hash(key.as_bytes());
-                let slot = self.store.slot(hash);
-                if self.store.peek(hash, key.as_bytes(), self.clock.now()).is_some() {
-                    return 0;
+        let missing = |key: &Key| {
+            self.store.peek(self.store.hash(key.as_bytes()), key.as_bytes(), self.clock.now()).is_none()
+        };
+        let mut keys: Vec<Key> = keys.into_iter().filter(mine).filter(missing).collect();
+        let mut kept = 0;
+        while !keys.is_empty() {
+            let budget = self.settings.peer_timeout;
+            let request = PeekMany { group: self.name.clone(), keys, budget };
+            // Noted before the question is sent: what an invalidation drops from now on is not kept.
+            let fences: Vec<(u64, SlotState)> = request
+                .keys
+                .iter()
+                .map(|key| self.store.hash(key.as_bytes()))
+                .map(|hash| (hash, self.store.slot(hash)))
+                .collect();
+            let sent = self.clock.now();
+            let answers = match self.peers.peek_many(&node, &request).await {
+                Ok(answers) if !answers.is_empty() => answers,
+                // They are loaded when they are asked for.
+                answered => {
+                    tracing::debug!(
+                        { field::GROUP } = %self.name,
+                        { field::PEER } = %node.address,
+                        error = answered.as_ref().err().map(|error| error as &dyn std::error::Error),
+                        keys = request.keys.len(),
+                        "a node that leaves did not say what it has"
+                    );
+                    break;
                 }
-                u64::from(self.fetch(node, &key, hash, slot).await.is_some())
+            };
+            keys = request.keys;
+            let told = answers.len().min(keys.len());
+            for ((key, answer), (hash, slot)) in keys.drain(..told).zip(answers).zip(fences) {
+                let Some(answer) = answer.filter(|answer| answer.digest == self.settings.digest) else {
+                    continue;
+                };
+                let fresh = self.aged(&answer, sent);
+                kept += u64::from(self.store.keep_handed_over(hash, &key, fresh, self.clock.now(), slot));
             }
-        });
-        Some(stream::iter(fetches).buffer_unordered(FETCHES_MAX).fold(0, async |sum, kept| sum + kept).await)
+        }
+        Some(kept)
     }
 
     /// Names the hottest keys of this node, which leaves, to those who own them without it, and waits until they have
@@ -118,7 +144,11 @@ impl Group {
         let view = self.peers.views().load_full();
         let me = &view.me().address;
         let mut by_owner: BTreeMap<Address, (Node, Vec<Key>)> = BTreeMap::new();
-        for key in self.store.hottest(NAMED_MAX) {
+        let group = Arc::clone(self);
+        // It walks all of the memory, and requests go on.
+        let walk = tokio::task::spawn_blocking(move || group.store.hottest(NAMED_MAX));
+        let Ok(hottest) = walk.await else { return 0 };
+        for key in hottest {
             let place = place(self.name.as_str(), key.as_bytes());
             let Some(owner) = view.route(place).find(|node| node.address != *me) else { return 0 };
             let entry = by_owner.entry(owner.address.clone()).or_insert_with(|| (owner.clone(), Vec::new()));
@@ -148,14 +178,16 @@ impl Group {
         });
         futures_util::future::join_all(named).await.into_iter().sum()
     }
-}
 
-/// What a peer answered, on this node's clock. The callee counted both durations after `sent`: counted from
-/// `sent`, the value is at least as old and expires at least as early as the callee says.
-pub(super) fn aged(answer: &PeerAnswer, sent: Moment) -> Fresh {
-    Fresh {
-        value: answer.value.clone(),
-        since: sent.saturating_sub(answer.age),
-        until: sent.saturating_add(answer.remaining.min(Duration::MAX)),
+    /// What a peer answered, on this node's clock. The callee counted both durations after `sent`: counted from
+    /// `sent`, the value is at least as old and expires at least as early as the callee says. It expires no later
+    /// than this node's own ttl allows, should the callee have another.
+    pub(super) fn aged(&self, answer: &PeerAnswer, sent: Moment) -> Fresh {
+        let since = sent.saturating_sub(answer.age);
+        let own = match answer.value {
+            Some(_) => since.saturating_add(self.config.ttl),
+            None => sent.saturating_add(self.config.negative_ttl),
+        };
+        Fresh { value: answer.value.clone(), since, until: sent.saturating_add(answer.remaining).min(own) }
     }
 }

@@ -3,6 +3,8 @@
 //! Whoever is asked drops the keys here and tells every other node, twice. After the first round no node that
 //! acknowledged it has an older value; but a flight that began between the rounds may have asked a node that was not
 //! reached yet. The second round bars it: a request that begins after the answer joins no flight from before.
+//! A node that joins in the meantime, and may have peeked at one that was not reached yet, is told as soon as it is in
+//! this node's view, in both rounds. One that this node does not know yet is not: its copy lives to its ttl.
 //! And what a peer says is kept nowhere for one peer deadline after an invalidation (the fence remembers when its
 //! slots changed), so that no copy of an answer that was under way stays behind.
 
@@ -44,25 +46,25 @@ impl Group {
         selection: &Selection,
         deadline: Instant,
     ) -> InvalidationReport {
-        let view = self.peers.views().load_full();
-        let me = view.me().address.clone();
+        let me = self.peers.views().load().me().address.clone();
         let mut dropped = self.invalidate(selection);
-        let mut targets: Vec<Target> = view.peers().cloned().map(Target::new).collect();
-        // Who has left the view may still be peeked at while it drains. It is told, and not counted if it is gone.
-        let left: Vec<Node> = self.peers.views().previous().map_or_else(Vec::new, |previous| {
-            previous.nodes().iter().filter(|node| view.node(&node.address).is_none()).cloned().collect()
-        });
-        targets.extend(left.into_iter().map(|node| Target { has_left: true, ..Target::new(node) }));
-        for _ in 0..2 {
-            let round = targets.iter_mut().filter(|target| target.error.is_none());
+        let mut targets = Vec::new();
+        self.add_targets(&mut targets);
+        loop {
+            let round = targets.iter_mut().filter(|target| target.error.is_none() && target.rounds < ROUNDS);
             join_all(round.map(|target| self.tell(target, selection, deadline))).await;
-            dropped += self.invalidate(selection);
+            dropped += self.store.invalidate(selection, self.clock.now());
+            self.add_targets(&mut targets);
+            if targets.iter().all(|target| target.error.is_some() || target.rounds == ROUNDS) {
+                break;
+            }
         }
         let mut report = InvalidationReport { acknowledged: vec![(me, dropped)], failed: Vec::new() };
         for target in targets {
             match target.error {
                 None => report.acknowledged.push((target.node.address, target.dropped)),
-                Some(_) if target.has_left => {}
+                // Nobody answers there any longer. A silent one may be draining still.
+                Some(PeerError::Unreachable(_)) if target.has_left => {}
                 Some(error) => {
                     tracing::warn!(
                         { field::GROUP } = %self.name,
@@ -77,7 +79,20 @@ impl Group {
         report
     }
 
+    /// Adds whoever is in the view, or has left it lately, and is not among the targets yet.
+    fn add_targets(&self, targets: &mut Vec<Target>) {
+        let view = self.peers.views().load_full();
+        let left = self.peers.departed().into_iter().filter(|node| view.node(&node.address).is_none());
+        let left = left.map(|node| Target { has_left: true, ..Target::new(node) });
+        for target in view.peers().cloned().map(Target::new).chain(left) {
+            if targets.iter().all(|other| other.node.address != target.node.address) {
+                targets.push(target);
+            }
+        }
+    }
+
     async fn tell(&self, target: &mut Target, selection: &Selection, deadline: Instant) {
+        target.rounds += 1;
         for part in parts(selection) {
             let budget = deadline.saturating_duration_since(Instant::now());
             let invalidation = Invalidation { group: self.name.clone(), selection: part, budget };
@@ -92,8 +107,12 @@ impl Group {
     }
 }
 
+/// How often each node is told; see the top of this file.
+const ROUNDS: u8 = 2;
+
 struct Target {
     node: Node,
+    rounds: u8,
     has_left: bool,
     dropped: u64,
     error: Option<PeerError>,
@@ -101,7 +120,7 @@ struct Target {
 
 impl Target {
     const fn new(node: Node) -> Self {
-        Self { node, has_left: false, dropped: 0, error: None }
+        Self { node, rounds: 0, has_left: false, dropped: 0, error: None }
     }
 }
 

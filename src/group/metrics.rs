@@ -18,7 +18,7 @@ struct Handles {
     load_seconds: Histogram,
     coalesced: Counter,
     evictions: [Counter; 4],
-    invalidations: Counter,
+    invalidations: [Counter; 2],
     entries: [Gauge; 3],
     bytes: [Gauge; 3],
     capacity: [Gauge; 3],
@@ -44,7 +44,8 @@ impl GroupMetrics {
             coalesced: node.counter("ggcache_coalesced_total", vec![label()]),
             evictions: EvictionCause::ALL
                 .map(|cause| counter("ggcache_evictions_total", "cause", cause.as_str())),
-            invalidations: counter("ggcache_invalidations_total", "source", "local"),
+            invalidations: ["local", "peer"]
+                .map(|source| counter("ggcache_invalidations_total", "source", source)),
             entries: gauge("ggcache_entries"),
             bytes: gauge("ggcache_bytes"),
             capacity: gauge("ggcache_capacity_bytes"),
@@ -86,9 +87,9 @@ impl GroupMetrics {
         self.0.evictions[cause as usize].increment(1);
     }
 
-    /// Counts an invalidation.
-    pub fn invalidated(&self) {
-        self.0.invalidations.increment(1);
+    /// Counts an invalidation that this node was asked for, or a message about one from a peer.
+    pub fn invalidated(&self, by_peer: bool) {
+        self.0.invalidations[usize::from(by_peer)].increment(1);
     }
 }
 

@@ -41,6 +41,17 @@ pub struct PeerAnswer {
     pub digest: u64,
 }
 
+/// A look at what another node has of several keys in memory.
+#[derive(Clone, Debug)]
+pub struct PeekMany {
+    /// The group's name.
+    pub group: GroupName,
+    /// The keys; at most [`HANDOVER_KEYS_MAX`].
+    pub keys: Vec<Key>,
+    /// How long the callee may take.
+    pub budget: Duration,
+}
+
 /// Which keys an invalidation is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Selection {
@@ -63,7 +74,7 @@ pub struct Invalidation {
 }
 
 /// The names of keys that a leaving node held, for their new owner, which fetches them by
-/// [`PeerTransport::peek`] under its own fence. Values are never pushed.
+/// [`PeerTransport::peek_many`] under its own fence. Values are never pushed.
 #[derive(Clone, Debug)]
 pub struct Handover {
     /// The group's name.
@@ -76,8 +87,11 @@ pub struct Handover {
     pub budget: Duration,
 }
 
-/// The most keys that one [`Handover`] or [`Invalidation`] names.
+/// The most keys that one [`Handover`], [`PeekMany`] or [`Invalidation`] names.
 pub const HANDOVER_KEYS_MAX: usize = 1_000;
+
+/// After so many bytes of values the answer to a [`PeekMany`] ends.
+pub const PEEKED_BYTES_MAX: usize = 1 << 20;
 
 /// Why a peer gave no answer.
 #[derive(Clone, Debug, Error)]
@@ -154,6 +168,18 @@ pub trait PeerTransport: Send + Sync + 'static {
         request: &'a PeerRequest,
     ) -> BoxFuture<'a, Result<Option<PeerAnswer>, PeerError>>;
 
+    /// As [`peek`](Self::peek), for several keys at once. The answers are those of the first keys, in their order:
+    /// fewer than were asked for where the values of all would have more than [`PEEKED_BYTES_MAX`] bytes, but
+    /// one at least.
+    ///
+    /// # Errors
+    /// As [`peek`](Self::peek).
+    fn peek_many<'a>(
+        &'a self,
+        node: &'a Node,
+        request: &'a PeekMany,
+    ) -> BoxFuture<'a, Result<Vec<Option<PeerAnswer>>, PeerError>>;
+
     /// Drops keys at `node`, and there only. How many entries there were.
     ///
     /// # Errors
@@ -198,6 +224,14 @@ impl PeerTransport for NoPeers {
         _: &'a Node,
         _: &'a PeerRequest,
     ) -> BoxFuture<'a, Result<Option<PeerAnswer>, PeerError>> {
+        Self::nobody()
+    }
+
+    fn peek_many<'a>(
+        &'a self,
+        _: &'a Node,
+        _: &'a PeekMany,
+    ) -> BoxFuture<'a, Result<Vec<Option<PeerAnswer>>, PeerError>> {
         Self::nobody()
     }
 

@@ -16,7 +16,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::{Handover, Invalidation, PeerAnswer, PeerError, PeerRequest, PeerTransport};
+use super::{Handover, Invalidation, PeekMany, PeerAnswer, PeerError, PeerRequest, PeerTransport};
 use crate::{
     cluster::{Address, Allow, HealthBoard, HealthConfig, HealthState, Node, Transition, View, ViewCell},
     task::Tasks,
@@ -24,8 +24,17 @@ use crate::{
     time::{Clock, Moment},
 };
 
-/// After so many peeks in a row that failed, a node is not peeked at again until the view changes.
+/// After so many peeks in a row that failed, a node is not peeked at for [`PEEK_PAUSE`], and then once more.
 const PEEK_FAILURES_MAX: u32 = 3;
+const PEEK_PAUSE: Duration = Duration::from_millis(500);
+/// The most peeks of single keys that are under way to a node. Beyond them, the origin is asked at once.
+const PEEKS_MAX: u32 = 64;
+
+/// For how long after it has left the view a node is told of invalidations: it serves while it drains, and may be
+/// peeked at.
+const DEPARTED_FOR: Duration = Duration::from_secs(15);
+/// The most of such nodes.
+const DEPARTED_MAX: usize = 1_000;
 
 /// A node's peers. Shared behind an [`Arc`].
 pub struct Peers {
@@ -41,8 +50,51 @@ pub struct Peers {
     started_at: Moment,
     /// When the view changed last, in nanoseconds.
     changed_at: AtomicU64,
-    /// Failed peeks in a row, by node, since the view changed.
-    peeks: Mutex<HashMap<Address, u32>>,
+    /// How peeks fare, by node, since the view changed.
+    peeks: Mutex<HashMap<Address, Peeks>>,
+    /// Who has left the view of late, and when; the first to leave comes first.
+    departed: Mutex<Vec<(Node, Moment)>>,
+}
+
+/// How peeks at a node fare.
+#[derive(Clone, Copy, Debug, Default)]
+struct Peeks {
+    under_way: u32,
+    failures_in_a_row: u32,
+    /// No peeks until then.
+    paused_until: Moment,
+}
+
+/// A peek that is under way. Counts as neither success nor failure when it is dropped.
+struct Peeking<'a> {
+    peers: &'a Peers,
+    node: &'a Address,
+}
+
+impl Peeking<'_> {
+    fn ended(self, well: bool) {
+        let mut peeks = self.peers.peeks.lock();
+        let Some(peeks) = peeks.get_mut(self.node) else { return };
+        if well {
+            peeks.failures_in_a_row = 0;
+            return;
+        }
+        peeks.failures_in_a_row += 1;
+        if peeks.failures_in_a_row >= PEEK_FAILURES_MAX {
+            // The next one after the pause decides.
+            peeks.failures_in_a_row = PEEK_FAILURES_MAX - 1;
+            peeks.paused_until = self.peers.clock.now().saturating_add(PEEK_PAUSE);
+        }
+    }
+}
+
+impl Drop for Peeking<'_> {
+    fn drop(&mut self) {
+        // Gone if the view has changed in between.
+        if let Some(peeks) = self.peers.peeks.lock().get_mut(self.node) {
+            peeks.under_way = peeks.under_way.saturating_sub(1);
+        }
+    }
 }
 
 /// Whom this node sees how.
@@ -78,6 +130,7 @@ impl Peers {
             patience,
             changed_at: AtomicU64::new(0),
             peeks: Mutex::default(),
+            departed: Mutex::default(),
         })
     }
 
@@ -90,7 +143,27 @@ impl Peers {
     pub fn view_changed(&self, view: &View) {
         self.board.lock().retain(view);
         self.peeks.lock().clear();
-        self.changed_at.store(self.clock.now().as_nanos(), Ordering::Release);
+        let now = self.clock.now();
+        self.changed_at.store(now.as_nanos(), Ordering::Release);
+        let mut departed = self.departed.lock();
+        departed.retain(|(node, since)| {
+            now.saturating_since(*since) < DEPARTED_FOR && view.node(&node.address).is_none()
+        });
+        let Some(previous) = self.views.previous() else { return };
+        for node in previous.nodes() {
+            let is_new = departed.iter().all(|(other, _)| other.address != node.address);
+            if view.node(&node.address).is_none() && is_new && departed.len() < DEPARTED_MAX {
+                departed.push((node.clone(), now));
+            }
+        }
+    }
+
+    /// Who has left the view so lately that it may still serve.
+    pub(super) fn departed(&self) -> Vec<Node> {
+        let now = self.clock.now();
+        let departed = self.departed.lock();
+        let lately = departed.iter().filter(|(_, since)| now.saturating_since(*since) < DEPARTED_FOR);
+        lately.map(|(node, _)| node.clone()).collect()
     }
 
     /// When the view changed last.
@@ -141,28 +214,43 @@ impl Peers {
         self.patiently(node, self.transport.handover(node, handover)).await
     }
 
-    /// What `node` has in memory, if it says so quickly. `None` if it has nothing, fails, or failed too often.
+    /// What `node` has in memory, if it says so quickly. `None` if it has nothing, fails, or failed too often of late.
     pub(super) async fn peek(&self, node: &Node, request: &PeerRequest) -> Option<PeerAnswer> {
-        let failed = self.peeks.lock().get(&node.address).copied().unwrap_or(0);
-        if failed >= PEEK_FAILURES_MAX || self.is_ejected(&node.address) {
-            return None;
-        }
+        let peeking = self.may_peek(&node.address)?;
         let result = tokio::time::timeout(request.budget, self.transport.peek(node, request))
             .await
             .unwrap_or(Err(PeerError::Silent(request.budget)));
         let word = result.as_ref().err().map_or("peek", PeerError::as_str);
         self.metrics.peer_request(node.address.as_str(), word);
-        let mut peeks = self.peeks.lock();
-        match result {
-            Ok(answer) => {
-                peeks.remove(&node.address);
-                answer
-            }
-            Err(_) => {
-                *peeks.entry(node.address.clone()).or_default() += 1;
-                None
-            }
+        peeking.ended(result.is_ok());
+        result.ok().flatten()
+    }
+
+    fn may_peek<'a>(&'a self, node: &'a Address) -> Option<Peeking<'a>> {
+        if self.is_ejected(node) {
+            return None;
         }
+        let mut peeks = self.peeks.lock();
+        let peeks = peeks.entry(node.clone()).or_default();
+        if peeks.under_way >= PEEKS_MAX || self.clock.now() < peeks.paused_until {
+            return None;
+        }
+        peeks.under_way += 1;
+        Some(Peeking { peers: self, node })
+    }
+
+    /// What `node` has of several keys in memory; see [`PeerTransport::peek_many`].
+    pub(super) async fn peek_many(
+        &self,
+        node: &Node,
+        request: &PeekMany,
+    ) -> Result<Vec<Option<PeerAnswer>>, PeerError> {
+        let result = tokio::time::timeout(request.budget, self.transport.peek_many(node, request))
+            .await
+            .unwrap_or(Err(PeerError::Silent(request.budget)));
+        let word = result.as_ref().err().map_or("peek", PeerError::as_str);
+        self.metrics.peer_request(node.address.as_str(), word);
+        result
     }
 
     /// How this node sees its peers.

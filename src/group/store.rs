@@ -54,6 +54,18 @@ pub(super) struct Fresh {
     pub(super) until: Moment,
 }
 
+impl Fresh {
+    /// What a cache keeps of it, and until when.
+    fn into_parts(self) -> (Content<Resident>, Moment) {
+        let since = self.since;
+        let content = match self.value {
+            Some(value) => Content::Value(Resident { value, since }),
+            None => Content::Absent,
+        };
+        (content, self.until)
+    }
+}
+
 pub(super) struct Store {
     main: Cache<Key, Resident>,
     hot: Option<Hot>,
@@ -146,6 +158,23 @@ impl Store {
             && self.insert(&self.main, hash, key, fresh, now, slot)
     }
 
+    /// As [`keep_peeked`](Self::keep_peeked), unless there is something of the key already, which is as new or newer.
+    pub(super) fn keep_handed_over(
+        &self,
+        hash: u64,
+        key: &Key,
+        fresh: Fresh,
+        now: Moment,
+        slot: SlotState,
+    ) -> bool {
+        if self.fence.changed_within(hash, now, self.quiet) {
+            return false;
+        }
+        let (content, until) = fresh.into_parts();
+        let unchanged = || self.fence.state(hash) == slot;
+        matches!(self.main.insert_new(hash, key.clone(), content, until, now, unchanged), Inserted::Stored)
+    }
+
     /// Counts a request for another owner's key.
     pub(super) fn note_demand(&self, hash: u64, now: Moment) {
         if let Some(hot) = &self.hot {
@@ -175,13 +204,9 @@ impl Store {
         if fresh.until <= now {
             return false;
         }
-        let since = fresh.since;
-        let content = match fresh.value {
-            Some(value) => Content::Value(Resident { value, since }),
-            None => Content::Absent,
-        };
+        let (content, until) = fresh.into_parts();
         let unchanged = || self.fence.state(hash) == slot;
-        matches!(cache.insert_if(hash, key.clone(), content, fresh.until, now, unchanged), Inserted::Stored)
+        matches!(cache.insert_if(hash, key.clone(), content, until, now, unchanged), Inserted::Stored)
     }
 
     /// Drops what `selection` names, and keeps out what is under way. How many entries there were.

@@ -10,7 +10,8 @@ use crate::{
     cluster::ViewCell,
     error::ErrorCode,
     group::{
-        Answer, Group, Groups, HANDOVER_KEYS_MAX, Handover, Invalidation, PeerAnswer, Selection, check_key,
+        Answer, Group, Groups, HANDOVER_KEYS_MAX, Handover, Invalidation, Key, PEEKED_BYTES_MAX, PeerAnswer,
+        Selection, check_key,
     },
     telemetry::{NodeMetrics, field},
 };
@@ -76,13 +77,37 @@ impl Callee {
         Ok(group.peek(key).map(|answer| told(group, answer)))
     }
 
+    /// What is in memory of several keys: of the first ones, as many as a message may hold.
+    pub(super) fn peek_many(
+        &self,
+        group: &str,
+        keys: &[Key],
+    ) -> Result<Vec<Option<PeerAnswer>>, CalleeError> {
+        let group = self.group(group)?;
+        check_count(keys.len())?;
+        let mut answers = Vec::with_capacity(keys.len());
+        let mut bytes = 0;
+        for key in keys {
+            let answer = group.peek(key.as_bytes()).map(|answer| told(group, answer));
+            bytes += answer
+                .as_ref()
+                .and_then(|answer| answer.value.as_ref())
+                .map_or(0, |value| value.bytes().len());
+            if bytes > PEEKED_BYTES_MAX && !answers.is_empty() {
+                break;
+            }
+            answers.push(answer);
+        }
+        Ok(answers)
+    }
+
     /// Drops keys here.
     pub(super) fn invalidate(&self, invalidation: &Invalidation) -> Result<u64, CalleeError> {
         let group = self.group(invalidation.group.as_str())?;
         if let Selection::Keys(keys) = &invalidation.selection {
             check_count(keys.len())?;
         }
-        Ok(group.invalidate(&invalidation.selection))
+        Ok(group.invalidate_for_peer(&invalidation.selection))
     }
 
     /// Fetches keys from a node that leaves; how many were kept.

@@ -7,8 +7,8 @@ use crate::{
     error::ErrorCode,
     group::{
         ContentKind, Group, GroupConfig, GroupName, GroupParts, GroupSettings, Groups, HANDOVER_KEYS_MAX,
-        Handover, Invalidation, Key, LoadError, Outcome, PeerAnswer, PeerError, PeerRequest, PeerTransport,
-        Peers, Selection, Value,
+        Handover, Invalidation, Key, LoadError, Outcome, PEEKED_BYTES_MAX, PeekMany, PeerAnswer, PeerError,
+        PeerRequest, PeerTransport, Peers, Selection, Value,
     },
     origin::MapLoader,
 };
@@ -116,6 +116,7 @@ pub(super) async fn test_all(transport: &dyn PeerTransport, node: &Node, callee:
     errors_keep_their_code(transport, node, callee).await;
     a_budget_is_kept(transport, node, callee).await;
     a_peek_reads_memory_only(transport, node, callee).await;
+    a_look_at_many_keeps_their_order(transport, node, callee).await;
     named_keys_are_fetched(transport, node, callee).await;
     keys_are_dropped(transport, node, callee).await;
     what_is_too_much_is_refused(transport, node).await;
@@ -196,6 +197,42 @@ async fn a_peek_reads_memory_only(transport: &dyn PeerTransport, node: &Node, ca
     assert!(matches!(absent, None | Some(PeerAnswer { value: None, .. })), "{absent:?}");
     let unknown = transport.peek(node, &request("nobody", "a")).await;
     assert!(matches!(unknown, Err(PeerError::Refused(ErrorCode::GroupNotFound))), "{unknown:?}");
+}
+
+async fn a_look_at_many_keeps_their_order(transport: &dyn PeerTransport, node: &Node, callee: &Callee) {
+    let look = |group: &str, keys: Vec<Key>| PeekMany {
+        group: GroupName::new(group).expect("a name"),
+        keys,
+        budget: Duration::from_secs(5),
+    };
+    let half = "x".repeat(PEEKED_BYTES_MAX / 2 + 1);
+    for (name, value) in [("many-1", "1"), ("many-2", "2"), ("large-1", &*half), ("large-2", &*half)] {
+        callee.origin.insert(key(name), Value::text(value));
+        transport.get(node, &request("scores", name)).await.expect("an answer");
+    }
+    transport.get(node, &request("scores", "nobody at all")).await.expect("an answer");
+    let loads = callee.origin.loads();
+    let keys = ["many-2", "never asked for", "nobody at all", "many-1"].map(key).to_vec();
+    let answers = transport.peek_many(node, &look("scores", keys)).await.expect("an answer");
+    let values: Vec<_> = answers.into_iter().map(|answer| answer.map(|answer| answer.value)).collect();
+    let expected = [Some(Some(Value::text("2"))), None, Some(None), Some(Some(Value::text("1")))];
+    assert_eq!(values, expected);
+    let mut odd: Vec<Key> = odd_keys().into_iter().map(key).collect();
+    odd.truncate(HANDOVER_KEYS_MAX);
+    let answers = transport.peek_many(node, &look("scores", odd.clone())).await.expect("an answer");
+    for (key, answer) in odd.iter().zip(answers) {
+        let value = answer.and_then(|answer| answer.value).expect("was asked for before");
+        assert_eq!(value.bytes(), key.as_bytes());
+    }
+    let keys = ["large-1", "large-2", "many-1"].map(key).to_vec();
+    let answers = transport.peek_many(node, &look("scores", keys)).await.expect("an answer");
+    assert_eq!(answers.len(), 1, "the rest is asked for again");
+    assert_eq!(callee.origin.loads(), loads, "it loads nothing");
+    let unknown = transport.peek_many(node, &look("nobody", vec![key("a")])).await;
+    assert!(matches!(unknown, Err(PeerError::Refused(ErrorCode::GroupNotFound))), "{unknown:?}");
+    let many = (0..=HANDOVER_KEYS_MAX).map(|index| key(index.to_string())).collect();
+    let refused = transport.peek_many(node, &look("scores", many)).await;
+    assert!(matches!(refused, Err(PeerError::Refused(ErrorCode::TooLarge))), "{refused:?}");
 }
 
 fn handover(group: &str, from: &str, keys: impl IntoIterator<Item = Key>) -> Handover {

@@ -24,6 +24,8 @@ const PING_PATH: &str = "/_ggcache.v1/ping";
 
 /// Where a node is asked for what it has in memory; group and key follow.
 const PEEK_PATH: &str = "/_ggcache.v1/peek/";
+/// Where a node is asked for what it has of several keys in memory.
+const PEEK_MANY_PATH: &str = "/_ggcache.v1/peek-many";
 /// Where keys are dropped.
 const INVALIDATE_PATH: &str = "/_ggcache.v1/invalidate";
 /// Where a leaving node names keys.

@@ -14,7 +14,10 @@ use parking_lot::Mutex;
 use super::callee::{Callee, CalleeError};
 use crate::{
     cluster::{Address, Node, View, ViewCell},
-    group::{BoxFuture, Groups, Handover, Invalidation, PeerAnswer, PeerError, PeerRequest, PeerTransport},
+    group::{
+        BoxFuture, Groups, Handover, Invalidation, PeekMany, PeerAnswer, PeerError, PeerRequest,
+        PeerTransport,
+    },
     telemetry::NodeMetrics,
 };
 
@@ -161,6 +164,16 @@ impl PeerTransport for MemoryTransport {
     ) -> BoxFuture<'a, Result<Option<PeerAnswer>, PeerError>> {
         let PeerRequest { group, key, budget, .. } = request.clone();
         let work = move |callee: Callee| async move { callee.peek(group.as_str(), key.as_bytes()) };
+        Box::pin(self.carry(node, budget, work))
+    }
+
+    fn peek_many<'a>(
+        &'a self,
+        node: &'a Node,
+        request: &'a PeekMany,
+    ) -> BoxFuture<'a, Result<Vec<Option<PeerAnswer>>, PeerError>> {
+        let PeekMany { group, keys, budget } = request.clone();
+        let work = move |callee: Callee| async move { callee.peek_many(group.as_str(), &keys) };
         Box::pin(self.carry(node, budget, work))
     }
 

@@ -5,20 +5,23 @@ use std::{error::Error as _, time::Duration};
 use tonic::{Response, Status, transport::Channel};
 
 use super::{
-    convert::{answer_in, handover_out, invalidation_out, ms_down},
+    convert::{answer_in, handover_out, invalidation_out, keys_out, ms_down},
     links::Links,
 };
 use crate::{
     cluster::Node,
-    group::{BoxFuture, Handover, Invalidation, PeerAnswer, PeerError, PeerRequest, PeerTransport},
+    group::{
+        BoxFuture, HANDOVER_KEYS_MAX, Handover, Invalidation, PEEKED_BYTES_MAX, PeekMany, PeerAnswer,
+        PeerError, PeerRequest, PeerTransport,
+    },
     rpc::{
         self,
         peer_v1::{self, peer_client::PeerClient},
     },
 };
 
-/// What an answer has beside its value, in bytes, with some room for fields of newer versions.
-const ANSWER_ROOM: usize = 4 << 10;
+/// What the answers of a message have beside their values, in bytes, with some room for fields of newer versions.
+const ANSWERS_ROOM: usize = 128 * HANDOVER_KEYS_MAX;
 
 /// Asks peers over gRPC. Connections are kept and shared.
 #[derive(Debug)]
@@ -45,8 +48,9 @@ impl GrpcTransport {
         F: Future<Output = Result<Response<T>, Status>>,
     {
         let seat = self.links.seat(&node.address).map_err(PeerError::unreachable)?;
-        let client = PeerClient::new(seat.channel.clone())
-            .max_decoding_message_size(self.value_bytes_max.saturating_add(ANSWER_ROOM));
+        let client = PeerClient::new(seat.channel.clone()).max_decoding_message_size(
+            self.value_bytes_max.max(PEEKED_BYTES_MAX).saturating_add(ANSWERS_ROOM),
+        );
         match tokio::time::timeout(patience, ask(client)).await {
             Ok(answered) => answered.map(Response::into_inner).map_err(failure),
             Err(_) => Err(PeerError::Silent(patience)),
@@ -98,6 +102,21 @@ impl PeerTransport for GrpcTransport {
                 .call(node, request.budget, |mut client| async move { client.peek(message).await })
                 .await?;
             answered.answer.map(|answer| self.answer(answer)).transpose()
+        })
+    }
+
+    fn peek_many<'a>(
+        &'a self,
+        node: &'a Node,
+        request: &'a PeekMany,
+    ) -> BoxFuture<'a, Result<Vec<Option<PeerAnswer>>, PeerError>> {
+        let message =
+            peer_v1::PeekManyRequest { group: request.group.to_string(), keys: keys_out(&request.keys) };
+        Box::pin(async move {
+            let ask = |mut client: PeerClient<Channel>| async move { client.peek_many(message).await };
+            let answered = self.call(node, request.budget, ask).await?;
+            let answers = answered.answers.into_iter();
+            answers.map(|peeked| peeked.answer.map(|answer| self.answer(answer)).transpose()).collect()
         })
     }
 

@@ -93,11 +93,16 @@ const fn kind_in(kind: peer_v1::Kind) -> Option<ContentKind> {
     }
 }
 
-fn keys_out(keys: &[Key]) -> Vec<Bytes> {
+/// Keys for the wire.
+pub(super) fn keys_out(keys: &[Key]) -> Vec<Bytes> {
     keys.iter().map(|key| Bytes::copy_from_slice(key.as_bytes())).collect()
 }
 
-fn keys_in(keys: &[Bytes]) -> Result<Vec<Key>, String> {
+/// Keys from the wire.
+///
+/// # Errors
+/// What is wrong with one of them.
+pub(super) fn keys_in(keys: &[Bytes]) -> Result<Vec<Key>, String> {
     keys.iter().map(|key| Key::new(key).map_err(|error| error.to_string())).collect()
 }
 

@@ -7,7 +7,7 @@ use tonic::{Request, Response, Status, server::NamedService};
 use super::{
     super::callee::{Callee, CalleeError},
     REQUEST_BYTES_MAX,
-    convert::{answer_out, handover_in, invalidation_in},
+    convert::{answer_out, handover_in, invalidation_in, keys_in},
 };
 use crate::{
     cluster::{Epoch, ViewCell},
@@ -17,7 +17,8 @@ use crate::{
         self,
         peer_v1::{
             GetRequest, GetResponse, HandoverRequest, HandoverResponse, InvalidateRequest,
-            InvalidateResponse, PeekRequest, PeekResponse, PingRequest, PingResponse,
+            InvalidateResponse, PeekManyRequest, PeekManyResponse, PeekRequest, PeekResponse, PingRequest,
+            PingResponse,
             peer_server::{Peer, PeerServer},
         },
     },
@@ -61,6 +62,17 @@ impl Peer for PeerRpcs {
         let request = request.into_inner();
         let answer = self.callee.peek(&request.group, &request.key).map_err(refused)?;
         Ok(Response::new(PeekResponse { answer: answer.map(answer_out) }))
+    }
+
+    async fn peek_many(
+        &self,
+        request: Request<PeekManyRequest>,
+    ) -> Result<Response<PeekManyResponse>, Status> {
+        let request = request.into_inner();
+        let keys = keys_in(&request.keys).map_err(malformed)?;
+        let answers = self.callee.peek_many(&request.group, &keys).map_err(refused)?;
+        let answers = answers.into_iter().map(|answer| PeekResponse { answer: answer.map(answer_out) });
+        Ok(Response::new(PeekManyResponse { answers: answers.collect() }))
     }
 
     async fn invalidate(

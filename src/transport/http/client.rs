@@ -7,17 +7,17 @@ use http::HeaderMap;
 use thiserror::Error;
 
 use super::{
-    AGE_MS, BUDGET_MS, DIGEST, EPOCH, ERROR, HANDOVER_PATH, INVALIDATE_PATH, OUTCOME, OWNER_PATH, PEEK_PATH,
-    PING_PATH, REMAINING_MS,
-    message::{HandoverMessage, InvalidateMessage},
+    AGE_MS, BUDGET_MS, DIGEST, EPOCH, ERROR, HANDOVER_PATH, INVALIDATE_PATH, OUTCOME, OWNER_PATH,
+    PEEK_MANY_PATH, PEEK_PATH, PING_PATH, REMAINING_MS,
+    message::{ANSWER_ROOM, HandoverMessage, InvalidateMessage, PeekManyMessage, PeekedMessage},
 };
 use crate::{
     cluster::Node,
     codec::{base64url_encode, percent_encode},
     error::ErrorCode,
     group::{
-        BoxFuture, ContentKind, Handover, Invalidation, Outcome, PeerAnswer, PeerError, PeerRequest,
-        PeerTransport, Value,
+        BoxFuture, ContentKind, HANDOVER_KEYS_MAX, Handover, Invalidation, Outcome, PEEKED_BYTES_MAX,
+        PeekMany, PeerAnswer, PeerError, PeerRequest, PeerTransport, Value,
     },
 };
 
@@ -81,7 +81,7 @@ impl HttpTransport {
         let kind = header(response.headers(), http::header::CONTENT_TYPE.as_str())
             .and_then(ContentKind::from_media_type)
             .ok_or_else(|| PeerError::Malformed("its content type is none that a value has".to_owned()))?;
-        let bytes = self.body(response, request.budget).await?;
+        let bytes = body(response, self.value_bytes_max, request.budget).await?;
         Ok(Some(PeerAnswer { value: Some(Value::new(bytes, kind)), ..answer }))
     }
 
@@ -93,6 +93,20 @@ impl HttpTransport {
         message: &impl serde::Serialize,
         budget: Duration,
     ) -> Result<u64, PeerError> {
+        let text = self.exchange(node, path, message, self.value_bytes_max, budget).await?;
+        let number = std::str::from_utf8(&text).ok().and_then(|text| text.parse().ok());
+        number.ok_or_else(|| PeerError::Malformed("its answer is no number".to_owned()))
+    }
+
+    /// Posts a message; what comes back, of at most `bytes_max` bytes.
+    async fn exchange(
+        &self,
+        node: &Node,
+        path: &str,
+        message: &impl serde::Serialize,
+        bytes_max: usize,
+        budget: Duration,
+    ) -> Result<Bytes, PeerError> {
         let body = serde_json::to_vec(message).map_err(|error| PeerError::Malformed(error.to_string()))?;
         let asked = self
             .client
@@ -105,30 +119,31 @@ impl HttpTransport {
         if response.status() != 200 {
             return Err(refusal(response.headers(), response.status()));
         }
-        let text = self.body(response, budget).await?;
-        let number = std::str::from_utf8(&text).ok().and_then(|text| text.parse().ok());
-        number.ok_or_else(|| PeerError::Malformed("its answer is no number".to_owned()))
+        self::body(response, bytes_max, budget).await
     }
+}
 
-    async fn body(&self, mut response: reqwest::Response, budget: Duration) -> Result<Bytes, PeerError> {
-        let too_large =
-            || PeerError::Malformed(format!("its value has more than {} bytes", self.value_bytes_max));
-        let announced = response.content_length().unwrap_or(0);
-        if announced > self.value_bytes_max as u64 {
+async fn body(
+    mut response: reqwest::Response,
+    bytes_max: usize,
+    budget: Duration,
+) -> Result<Bytes, PeerError> {
+    let too_large = || PeerError::Malformed(format!("its value has more than {bytes_max} bytes"));
+    let announced = response.content_length().unwrap_or(0);
+    if announced > bytes_max as u64 {
+        return Err(too_large());
+    }
+    let mut bytes = BytesMut::new();
+    while let Some(chunk) = response.chunk().await.map_err(|error| failure(error, budget))? {
+        if bytes.len() + chunk.len() > bytes_max {
             return Err(too_large());
         }
-        let mut bytes = BytesMut::new();
-        while let Some(chunk) = response.chunk().await.map_err(|error| failure(error, budget))? {
-            if bytes.len() + chunk.len() > self.value_bytes_max {
-                return Err(too_large());
-            }
-            if bytes.is_empty() && chunk.len() as u64 == announced {
-                return Ok(exact(&chunk));
-            }
-            bytes.extend_from_slice(&chunk);
+        if bytes.is_empty() && chunk.len() as u64 == announced {
+            return Ok(exact(&chunk));
         }
-        Ok(exact(&bytes))
+        bytes.extend_from_slice(&chunk);
     }
+    Ok(exact(&bytes))
 }
 
 /// A copy that holds nothing but the value: a chunk is a slice of the connection's whole buffer.
@@ -154,6 +169,21 @@ impl PeerTransport for HttpTransport {
         request: &'a PeerRequest,
     ) -> BoxFuture<'a, Result<Option<PeerAnswer>, PeerError>> {
         Box::pin(self.ask(node, PEEK_PATH, request))
+    }
+
+    fn peek_many<'a>(
+        &'a self,
+        node: &'a Node,
+        request: &'a PeekMany,
+    ) -> BoxFuture<'a, Result<Vec<Option<PeerAnswer>>, PeerError>> {
+        Box::pin(async move {
+            let message = PeekManyMessage::from(request);
+            // One value may be as large as values are, and base64 takes four bytes for three.
+            let values = self.value_bytes_max.max(PEEKED_BYTES_MAX);
+            let bytes_max = values / 3 * 4 + ANSWER_ROOM * (HANDOVER_KEYS_MAX + 1);
+            let body = self.exchange(node, PEEK_MANY_PATH, &message, bytes_max, request.budget).await?;
+            PeekedMessage::read(&body).map_err(PeerError::Malformed)
+        })
     }
 
     fn invalidate<'a>(

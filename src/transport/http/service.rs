@@ -11,8 +11,8 @@ use hyper::body::Incoming;
 use super::{
     super::callee::{Callee, CalleeError},
     AGE_MS, BODY_BYTES_MAX, BUDGET_MS, DIGEST, EPOCH, ERROR, HANDOVER_PATH, INVALIDATE_PATH, OUTCOME,
-    OWNER_PATH, PEEK_PATH, PING_PATH, REMAINING_MS,
-    message::{HandoverMessage, InvalidateMessage},
+    OWNER_PATH, PEEK_MANY_PATH, PEEK_PATH, PING_PATH, REMAINING_MS,
+    message::{HandoverMessage, InvalidateMessage, PeekManyMessage, PeekedMessage, ms_up},
 };
 use crate::{
     cluster::ViewCell,
@@ -46,19 +46,19 @@ impl PeerService {
         B: Body<Error: std::error::Error + Send + Sync + 'static>,
     {
         let path = request.uri().path();
-        let posted = matches!(path, INVALIDATE_PATH | HANDOVER_PATH);
+        let posted = matches!(path, INVALIDATE_PATH | HANDOVER_PATH | PEEK_MANY_PATH);
         let method = if posted { Method::POST } else { Method::GET };
         if *request.method() != method {
             return Err(CalleeError::new(ErrorCode::MethodNotAllowed, format!("this path answers {method}")));
         }
         if posted {
             let budget = budget(request.headers())?.unwrap_or(Duration::MAX);
-            let handover = path == HANDOVER_PATH;
-            let body = body(request.into_body()).await?;
-            return if handover {
-                self.handover(&body, budget).await
-            } else {
-                self.invalidate(&body, budget)
+            let (parts, body) = request.into_parts();
+            let body = self::body(body).await?;
+            return match parts.uri.path() {
+                HANDOVER_PATH => self.handover(&body, budget).await,
+                PEEK_MANY_PATH => self.peek_many(&body),
+                _ => self.invalidate(&body, budget),
             };
         }
         if path == PING_PATH {
@@ -78,6 +78,18 @@ impl PeerService {
         let message = InvalidateMessage::read(body).map_err(malformed)?;
         let dropped = self.callee.invalidate(&message.into_invalidation(budget).map_err(malformed)?)?;
         Ok(count(dropped))
+    }
+
+    fn peek_many(&self, body: &[u8]) -> Result<Response<Bytes>, CalleeError> {
+        let (group, keys) =
+            PeekManyMessage::read(body).and_then(PeekManyMessage::into_parts).map_err(malformed)?;
+        let message = PeekedMessage::new(self.callee.peek_many(group.as_str(), &keys)?);
+        let body = serde_json::to_vec(&message)
+            .map_err(|error| CalleeError::new(ErrorCode::PeerUnavailable, error.to_string()))?;
+        let mut response = Response::new(Bytes::from(body));
+        let json = HeaderValue::from_static("application/json");
+        response.headers_mut().insert(header::CONTENT_TYPE, json);
+        Ok(response)
     }
 
     async fn handover(&self, body: &[u8], budget: Duration) -> Result<Response<Bytes>, CalleeError> {
@@ -161,8 +173,7 @@ fn count(entries: u64) -> Response<Bytes> {
 fn reply(answer: PeerAnswer) -> Response<Bytes> {
     let mut response = Response::new(Bytes::new());
     let headers = response.headers_mut();
-    let age = u64::try_from(answer.age.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
-    headers.insert(HeaderName::from_static(AGE_MS), age.into());
+    headers.insert(HeaderName::from_static(AGE_MS), ms_up(answer.age).into());
     let remaining = u64::try_from(answer.remaining.as_millis()).unwrap_or(u64::MAX);
     headers.insert(HeaderName::from_static(REMAINING_MS), remaining.into());
     headers.insert(HeaderName::from_static(OUTCOME), HeaderValue::from_static(answer.outcome.as_str()));
