@@ -89,23 +89,29 @@ etcd_start() {
     for index in "${!etcd_ports[@]}"; do etcd_wait "$index"; done
 }
 
-# etcd_start_member INDEX: starts one member, for the first time or after its end.
-etcd_start_member() {
+# etcd_command INDEX: the command that starts a member, for the first time or after its end.
+etcd_command() {
     local port=${etcd_ports[$1]} options=()
     # Older versions lack it.
     ! etcd --unsafe-no-fsync --version >/dev/null 2>&1 || options+=(--unsafe-no-fsync)
-    etcd --name "m$1" --data-dir "$etcd_directory/m$1" \
-        --listen-client-urls "http://127.0.0.1:$port" --advertise-client-urls "http://127.0.0.1:$port" \
-        --listen-peer-urls "http://127.0.0.1:$((port + 1))" \
-        --initial-advertise-peer-urls "http://127.0.0.1:$((port + 1))" \
-        --initial-cluster "$etcd_cluster" "${options[@]}" </dev/null >>"$etcd_directory/m$1.log" 2>&1 &
+    printf 'etcd --name m%d --data-dir %q --listen-client-urls %s --advertise-client-urls %s' \
+        "$1" "$etcd_directory/m$1" "http://127.0.0.1:$port" "http://127.0.0.1:$port"
+    printf ' --listen-peer-urls %s --initial-advertise-peer-urls %s --initial-cluster %s%s' \
+        "http://127.0.0.1:$((port + 1))" "http://127.0.0.1:$((port + 1))" "$etcd_cluster" "${options[*]/#/ }"
+}
+
+# etcd_start_member INDEX: starts one member. It has a process group of its own, so that Ctrl-C does not reach it.
+etcd_start_member() {
+    set -m
+    (eval "exec env -i PATH=\"\$PATH\" $(etcd_command "$1")") </dev/null >>"$etcd_directory/m$1.log" 2>&1 &
     etcd_pids[$1]=$!
+    set +m
 }
 
 # etcd_wait INDEX: waits until the member answers.
 etcd_wait() {
     local port=${etcd_ports[$1]} deadline=$((SECONDS + 30))
-    until curl --silent --fail --max-time 1 --output /dev/null "http://127.0.0.1:$port/health"; do
+    until curl --silent --fail --max-time 1 --output /dev/null "http://127.0.0.1:$port/health" 2>/dev/null; do
         kill -0 "${etcd_pids[$1]}" 2>/dev/null \
             || die "a member of etcd has ended; the end of its log:" "$(tail -n 5 "$etcd_directory/m$1.log")"
         ((SECONDS < deadline)) || die "etcd does not answer on port $port"
@@ -124,3 +130,294 @@ etcd_stop() {
     done
     etcd_pids=()
 }
+
+# ── Nodes on this machine, as the demo and the cluster start them ───────────────────────────────────────────────────
+
+# number OPTION TEXT MOST: TEXT as a number from 1 to MOST, which the user has given with OPTION.
+number() {
+    if ! [[ $2 =~ ^[0-9]{1,5}$ ]] || ((10#$2 < 1 || 10#$2 > $3)); then die "$1 takes a number from 1 to $3"; fi
+    printf '%d' "$((10#$2))"
+}
+
+# Where things listen that nobody has put elsewhere. etcd's members for clients at N, N + 20000 and N + 30000, which
+# are the endpoints that nodes go by if they are told of none.
+default_ports() { peer_port=10001 api_port=8000 etcd_port=2379 with_etcd=no; }
+
+# port_option OPTION VALUE: takes in an option that names a port, for four nodes at the most.
+port_option() {
+    case $1 in
+        --port) peer_port=$(number "$1" "$2" 64532) ;;
+        --api-port) api_port=$(number "$1" "$2" 65532) ;;
+        --etcd-port) etcd_port=$(number "$1" "$2" 35534) ;;
+    esac
+}
+
+# The ports of node $1.
+api() { echo $((api_port + $1 - 1)); }
+peer() { echo $((peer_port + $1 - 1)); }
+admin() { echo $((peer_port + 1000 + $1 - 1)); }
+
+# etcd's ports for clients.
+etcd_client_ports() { echo "$etcd_port" "$((etcd_port + 20000))" "$((etcd_port + 30000))"; }
+
+# check_ports NODE...: says which port is taken, before anything is built.
+check_ports() {
+    local node plane port suggestion
+    declare -gA taken=()
+    for plane in peer admin api; do
+        for node in "$@"; do
+            port=$("$plane" "$node")
+            suggestion="--port $((peer_port + 100))"
+            if [[ $plane == api ]]; then suggestion="--api-port $((api_port + 100))"; fi
+            ((${suggestion#* } <= 64532)) || suggestion="${suggestion% *} 20000"
+            check_port "$port" "node $node's $plane port" "$suggestion"
+        done
+    done
+    [[ $with_etcd == yes ]] || return 0
+    for port in $(etcd_client_ports); do
+        check_port "$port" "a port of etcd for clients" "--etcd-port $((etcd_port % 30000 + 100))"
+        check_port "$((port + 1))" "a port of etcd for its members" "--etcd-port $((etcd_port % 30000 + 100))"
+    done
+}
+
+# check_port PORT PURPOSE OPTION: that it is free, and needed once only.
+check_port() {
+    if [[ -n ${taken[$1]:-} ]]; then
+        die "port $1 would be two things at once: ${taken[$1]} and $2" \
+            "give others:  scripts/${0##*/} --port N --api-port N$([[ $with_etcd == no ]] || echo ' --etcd-port N')"
+    fi
+    taken[$1]=$2
+    ! port_is_busy "$1" || die "port $1 ($2) is in use by another program" "give another:  scripts/${0##*/} $3"
+}
+
+# build ROOT: builds ggcache from the repository at ROOT, and sets program.
+build() {
+    local quiet=()
+    [[ -t 2 ]] || quiet=(--quiet)
+    program=$(cargo build --locked --bin ggcache "${quiet[@]}" --manifest-path "$1/Cargo.toml" \
+        --message-format json-render-diagnostics | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -n 1) \
+        || die "the build failed; see above"
+    [[ -x $program ]] || die "the build went well, but where is the program?"
+}
+
+# begin: a temporary directory in `dir`, and the promise that it goes, with all that runs, whatever ends the script.
+begin() {
+    dir=''
+    node_pids=() etcd_pids=() loop_pid=''
+    trap clean_up EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM HUP
+    trap 'exit 141' PIPE
+    dir=$(mktemp -d "${TMPDIR:-/tmp}/ggcache-${0##*/}.XXXXXX")
+    # What the user has set for nodes, clients, proxies and curl of their own must not change what is seen. curl reads
+    # this file in place of the user's own: no progress bar where its output is kept for a check.
+    unset "${!GGCACHE@}" "${!ETCDCTL@}"
+    export no_proxy='*' NO_PROXY='*' CURL_HOME=$dir
+    printf 'no-progress-meter\nshow-error\n' >"$dir/.curlrc"
+}
+
+# node_config TTL: one file for all nodes. $1 is how long values are kept, in seconds. What the nodes know of each other
+# is read from standard input, the section [cluster] first.
+node_config() {
+    cat >"$dir/ggcache.toml" <<TOML
+# One file for all nodes; --port and --api tell them apart.
+
+$(cat)
+
+[log]
+level = "debug"
+
+[database.school]
+url = "sqlite:$dir/school.db"
+
+[group.scores]
+table = "students"
+key_column = "name"
+value_columns = ["score"]
+ttl = "${1}s"
+ttl_jitter = 0.0
+negative_ttl = "${1}s"
+TOML
+}
+
+# etcd_config TRANSPORT: the sections by which nodes find each other in etcd.
+etcd_config() {
+    cat <<TOML
+[cluster]
+discovery = "etcd"
+transport = "$1"
+# This machine may be busy.
+peer_timeout = "2s"
+
+[etcd]
+endpoints = ["${etcd_endpoints//,/\", \"}"]
+TOML
+}
+
+# ggcache ARGUMENT...: runs the program with nothing of the user's environment.
+ggcache() { env -i PATH="$PATH" "$program" "$@"; }
+
+# Starts etcd, in the directory of the script.
+start_etcd() {
+    local ports
+    read -ra ports <<<"$(etcd_client_ports)"
+    mkdir "$dir/etcd"
+    etcd_start "$dir/etcd" "${ports[@]}"
+}
+
+# start_nodes NODE...: makes the table of students, and starts nodes in front of it.
+start_nodes() {
+    local node
+    ggcache migrate --config "$dir/ggcache.toml" >/dev/null
+    for node in "$@"; do node_start "$node"; done
+    for node in "$@"; do node_await_ready "$node"; done
+}
+
+node_command() {
+    printf '%q serve --config %q --port %d --api %d' "$program" "$dir/ggcache.toml" "$(peer "$1")" "$(api "$1")"
+}
+
+# Starts a node in a process group of its own, so that Ctrl-C reaches it through the script only.
+node_start() {
+    set -m
+    (eval "exec env -i PATH=\"\$PATH\" $(node_command "$1")") </dev/null >>"$dir/node-$1.log" 2>&1 &
+    node_pids[$1]=$!
+    set +m
+}
+
+node_is_alive() { [[ -n ${node_pids[$1]:-} ]] && kill -0 "${node_pids[$1]}" 2>/dev/null; }
+
+node_await_ready() {
+    local deadline=$((SECONDS + 30))
+    until curl --fail --max-time 2 -o /dev/null "http://localhost:$(admin "$1")/readyz" 2>/dev/null; do
+        if ! node_is_alive "$1" || ((SECONDS >= deadline)); then
+            tail -n 5 "$dir/node-$1.log" >&2 || true
+            die "node $1 does not get ready; above are the last lines of its log"
+        fi
+        sleep 0.1
+    done
+}
+
+# Waits for the end of a node that was told to stop: it answers the requests under way first.
+node_await_end() {
+    local pid=${node_pids[$1]:-} deadline=$((SECONDS + 15))
+    [[ -n $pid ]] || return 0
+    while kill -0 "$pid" 2>/dev/null; do
+        if ((SECONDS >= deadline)); then
+            kill -KILL "$pid" 2>/dev/null || true
+            break
+        fi
+        sleep 0.05
+    done
+    wait "$pid" 2>/dev/null || true
+    unset "node_pids[$1]"
+}
+
+# Runs a command line that ends with "&", in a process group of its own.
+begin_loop() {
+    set -m
+    eval "$1"
+    loop_pid=$!
+    set +m
+}
+
+# Ends what begin_loop has begun, if anything.
+end_loop() {
+    [[ -n $loop_pid ]] || return 0
+    kill -TERM -- "-$loop_pid" 2>/dev/null || true
+    wait "$loop_pid" 2>/dev/null || true
+    loop_pid=''
+}
+
+# Whatever ends the script: nodes and etcd are stopped, and the directory goes.
+clean_up() {
+    local node
+    trap '' INT TERM HUP PIPE
+    end_loop
+    for node in "${!node_pids[@]}"; do kill -TERM "${node_pids[$node]}" 2>/dev/null || true; done
+    for node in "${!node_pids[@]}"; do node_await_end "$node"; done
+    etcd_stop
+    [[ -z $dir ]] || rm -rf -- "$dir"
+}
+
+# Sets the colours of a terminal, or none.
+colours() {
+    # shellcheck disable=SC2034 # Not every script uses all of them.
+    bold='' dim='' green='' red='' plain=''
+    if [[ -t 1 && -z ${NO_COLOR:-} && ${TERM:-dumb} != dumb ]]; then
+        # shellcheck disable=SC2034
+        bold=$'\e[1m' dim=$'\e[2m' green=$'\e[32m' red=$'\e[31m' plain=$'\e[0m'
+    fi
+}
+
+say() { printf '%s\n' "$*"; }
+show() { printf '   %s\n' "$*"; }
+
+# where_nodes_are NODE...: a table.
+where_nodes_are() {
+    local node
+    printf '   %-8s %-23s %-17s %s\n' '' 'for clients' 'for nodes' 'for operators'
+    for node in "$@"; do
+        printf '   %-8s %-23s %-17s %s\n' "node $node" "http://localhost:$(api "$node")" \
+            "localhost:$(peer "$node")" "http://localhost:$(admin "$node")"
+    done
+}
+
+where_etcd_is() {
+    local index
+    for index in "${!etcd_ports[@]}"; do
+        printf '   %-8s %s\n' "etcd m$index" "http://127.0.0.1:${etcd_ports[index]}"
+    done
+}
+
+# A line of the list of things to try.
+try() { printf '   %-20s%s%s%s\n' "$1" "$bold" "$2" "$plain"; }
+
+# get_command KEY OPTION...: a read by the name under which the nodes are registered in etcd.
+get_command() {
+    local key=$1
+    shift
+    printf '%s' "$program get $key --group scores --service GGroupCache --config $dir/ggcache.toml${*:+ $*}"
+}
+
+# listing_command: what is registered; only where etcdctl is there.
+listing_command() { printf '%s' "etcdctl --endpoints=$etcd_endpoints get --prefix GGroupCache/"; }
+
+# Things to try with any three nodes.
+try_http() {
+    try "a value" "curl \"http://localhost:$(api 1)/api?key=张三\""
+    try "as a resource" "curl -i 'http://localhost:$(api 2)/api/v1/groups/scores/keys/李四'"
+    try "nodes and shares" "curl http://localhost:$(api 3)/api/v1/cluster"
+    try "what was counted" "curl http://localhost:$(admin 1)/metrics"
+    try "configuration" "curl http://localhost:$(admin 1)/api/v1/config"
+}
+
+# try_etcd OPTION...: things to try where etcd is, the options being those of `ggcache get`.
+try_etcd() {
+    try "by the service" "$(get_command 张三 --verbose "$@")"
+    ! command -v etcdctl >/dev/null || try "what is in etcd" "ETCDCTL_API=3 $(listing_command)"
+    try "kill a node" "kill -KILL ${node_pids[3]}"
+    try "start one more" "$(node_command 4)"
+    try "a member of etcd" "kill -KILL ${etcd_pids[1]}"
+}
+
+# Waits until the user has enough. Nodes and members of etcd that are stopped by hand are part of the game.
+stay() {
+    local node index
+    trap 'say; say "Stopping the nodes."; exit 0' INT TERM HUP
+    while ((${#node_pids[@]} > 0)); do
+        for node in "${!node_pids[@]}"; do
+            node_is_alive "$node" && continue
+            unset "node_pids[$node]"
+            printf '\nNode %d has ended. The others go on; to start it again:\n  %s\n' "$node" "$(node_command "$node")"
+        done
+        for index in "${!etcd_pids[@]}"; do
+            kill -0 "${etcd_pids[index]}" 2>/dev/null && continue
+            unset "etcd_pids[$index]"
+            printf '\nMember m%d of etcd has ended. To start it again:\n  %s\n' "$index" "$(etcd_command "$index")"
+        done
+        sleep 0.5
+    done
+    say "All nodes have ended."
+    # The shell would complain of each process that is killed.
+} 2>/dev/null
