@@ -45,6 +45,7 @@ mod value;
 pub use answer::{Answer, GetError, Hop, Outcome, UnknownOutcome};
 pub use config::GroupConfig;
 pub use freshness::{Freshness, Role};
+pub use handover::HandedOver;
 pub use invalidate::InvalidationReport;
 pub use key::{GROUP_NAME_BYTES_MAX, GroupName, GroupNameError, KEY_BYTES_MAX, Key, KeyError, check_key};
 pub use loader::{BoxFuture, KeyScan, LoadError, Loader};

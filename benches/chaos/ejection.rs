@@ -1,35 +1,36 @@
-//! When the other nodes stopped asking one that was struck, by their own counters of requests to it.
+//! When the other nodes took one that was struck out of the path of requests, by what they say of its health.
 
 use std::{net::SocketAddr, time::Duration};
 
 use tokio::{task::JoinSet, time::Instant};
 
-use crate::rig::fleet::{Fleet, metric};
+use crate::rig::fleet::{Fleet, ask};
 
-/// The longest time until the others stopped, but for probes; `None` if they never did.
+/// How long it took until all others thought so; `None` if one of them never did.
 #[derive(Clone, Copy, Debug)]
-pub struct Ejected(pub Option<Duration>);
+pub struct Ejected {
+    /// They had ejected it, or no longer knew it.
+    pub after: Option<Duration>,
+    /// They no longer knew it: its lease had ended.
+    pub gone: Option<Duration>,
+}
 
-/// Looks at the counters of some nodes.
+/// Looks at how some nodes see another.
 #[derive(Debug)]
 pub struct Watch {
     others: Vec<SocketAddr>,
-    prefix: String,
+    struck: String,
 }
 
-/// How often the counters are read.
-const PERIOD: Duration = Duration::from_millis(20);
-/// A node is out of the path when no more than [`PROBES_MAX`] requests were sent to it for so long.
-const QUIET: Duration = Duration::from_millis(500);
-/// A probe waits at least 100 ms for the next, and the wait doubles.
-const PROBES_MAX: f64 = 4.0;
+/// How often they are asked.
+const PERIOD: Duration = Duration::from_millis(10);
 
 impl Watch {
-    /// Looks at what `others` send to `struck`.
+    /// How `others` see `struck`.
     pub fn of(fleet: &Fleet, struck: usize, others: &[usize]) -> Self {
         Self {
             others: others.iter().map(|index| fleet.nodes[*index].admin()).collect(),
-            prefix: format!("ggcache_peer_requests_total{{peer=\"{}\"", fleet.nodes[struck].name),
+            struck: fleet.nodes[struck].name.clone(),
         }
     }
 
@@ -38,31 +39,40 @@ impl Watch {
         let begun = Instant::now();
         let mut watching = JoinSet::new();
         for other in self.others {
-            watching.spawn(quiet_since(other, self.prefix.clone(), begun, time));
+            watching.spawn(watch(other, self.struck.clone(), begun, time));
         }
-        let quiet = watching.join_all().await;
+        let seen = watching.join_all().await;
         tokio::time::sleep_until(begun + time).await;
-        Ejected(quiet.into_iter().collect::<Option<Vec<_>>>().and_then(|times| times.into_iter().max()))
+        let slowest = |times: Vec<Option<Duration>>| {
+            times.into_iter().collect::<Option<Vec<_>>>().and_then(|times| times.into_iter().max())
+        };
+        let (after, gone) = seen.into_iter().unzip();
+        Ejected { after: slowest(after), gone: slowest(gone) }
     }
 }
 
-/// After which time the counter began to rest for [`QUIET`].
-async fn quiet_since(node: SocketAddr, prefix: String, begun: Instant, limit: Duration) -> Option<Duration> {
-    let mut readings: Vec<(Duration, f64)> = Vec::new();
+/// When `node` had ejected `struck`, and when it no longer knew it.
+async fn watch(
+    node: SocketAddr,
+    struck: String,
+    begun: Instant,
+    limit: Duration,
+) -> (Option<Duration>, Option<Duration>) {
+    let mut ejected = None;
     while begun.elapsed() < limit {
-        if let Some(count) = metric(node, &prefix).await {
-            let now = begun.elapsed();
-            readings.push((now, count));
-            // The reading before the quiet time: had requests gone on, it would be far below.
-            let before = readings.iter().rfind(|(at, _)| *at + QUIET <= now);
-            if let Some((_, then)) = before
-                && count - then <= PROBES_MAX
-            {
-                let rest = readings.iter().find(|(_, earlier)| count - earlier <= PROBES_MAX);
-                return rest.map(|(at, _)| *at);
+        if let Some(page) = ask(node, "/api/v1/cluster").await {
+            let page = page.json();
+            let nodes = page["nodes"].as_array().map_or(&[][..], Vec::as_slice);
+            let health =
+                nodes.iter().find(|node| node["address"] == struck.as_str()).map(|node| &node["health"]);
+            if health.is_none_or(|health| health != "healthy") {
+                ejected = ejected.or(Some(begun.elapsed()));
+            }
+            if health.is_none() {
+                return (ejected, Some(begun.elapsed()));
             }
         }
         tokio::time::sleep(PERIOD).await;
     }
-    None
+    (ejected, None)
 }

@@ -24,7 +24,10 @@ const RATE_MIN: f64 = 500.0;
 /// The share of requests that may fail in a fault that nobody planned, in percent.
 const FAILED_PERCENT_MAX: f64 = 0.1;
 
-const HEAD: [&str; 14] = [
+/// After which time a node that was killed is in no view: the lease's default, and a second. With a static list it stays.
+const GONE_MAX: Duration = Duration::from_secs(6);
+
+const HEAD: [&str; 15] = [
     "scenario",
     "fault s",
     "before/s",
@@ -38,6 +41,7 @@ const HEAD: [&str; 14] = [
     "p99 during",
     "queries/s",
     "ejected",
+    "gone",
     "verdict",
 ];
 
@@ -47,11 +51,14 @@ impl Row {
         let failed_max = if self.scenario.is_planned() { 0.0 } else { FAILED_PERCENT_MAX };
         let wrong = self.before.wrong + self.during.wrong;
         let late = self.before.late + self.during.late;
+        let gone = self.ejected.and_then(|seen| seen.gone);
         [
             (self.before.rate() < RATE_MIN, "fewer than 500/s before the fault"),
             (wrong > 0, "wrong values"),
             (late > 0, "past the deadline"),
             (self.during.failed_percent() > failed_max, "errors"),
+            (self.ejected.is_some_and(|seen| seen.after.is_none()), "never ejected"),
+            (self.scenario == Scenario::Kill && gone.is_some_and(|gone| gone > GONE_MAX), "gone too late"),
         ]
         .into_iter()
         .filter_map(|(is_missed, name)| is_missed.then_some(name))
@@ -63,11 +70,16 @@ impl Row {
         self.missed().is_empty()
     }
 
-    fn cells(&self) -> [String; 14] {
+    fn cells(&self) -> [String; 15] {
         let milliseconds = |time: Duration| format!("{:.1} ms", time.as_secs_f64() * 1e3);
         let errors: Vec<_> =
             self.during.errors.iter().map(|(code, count)| format!("{count} {code}")).collect();
         let missed = self.missed();
+        let moment = |seen: Option<Option<Duration>>| match seen {
+            None => "-".to_owned(),
+            Some(None) => "never".to_owned(),
+            Some(Some(after)) => milliseconds(after),
+        };
         [
             self.scenario.name().to_owned(),
             format!("{:.1}", self.fault.as_secs_f64()),
@@ -81,11 +93,8 @@ impl Row {
             milliseconds(self.before.p99),
             milliseconds(self.during.p99),
             format!("{:.0} -> {:.0}", self.queries_before, self.queries_during),
-            match self.ejected {
-                None => "-".to_owned(),
-                Some(Ejected(None)) => "never".to_owned(),
-                Some(Ejected(Some(after))) => milliseconds(after),
-            },
+            moment(self.ejected.map(|seen| seen.after)),
+            moment(self.ejected.map(|seen| seen.gone)),
             if missed.is_empty() { "PASS".to_owned() } else { format!("MISS: {}", missed.join(", ")) },
         ]
     }
@@ -109,7 +118,7 @@ pub fn table(rows: &[Row]) -> String {
     let widths: Vec<_> = (0..HEAD.len())
         .map(|column| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or_default())
         .collect();
-    let line = |cells: &[String; 14]| {
+    let line = |cells: &[String; 15]| {
         let padded: Vec<_> =
             cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
         format!("| {} |", padded.join(" | "))

@@ -15,7 +15,7 @@ use crate::{
     config::Config,
     discovery::{self, Discovery, StaticListHandle, TransportKind},
     gateway::{Gateway, GatewayParts, Readiness},
-    group::{Group, GroupParts, GroupSettings, Groups, PeerTransport, Peers},
+    group::{Group, GroupParts, GroupSettings, Groups, HandedOver, PeerTransport, Peers},
     net::{self, Plane, Rpcs},
     task::Tasks,
     telemetry::{NodeMetrics, field},
@@ -32,6 +32,8 @@ use crate::{
 const RECLAIM_STEPS: usize = 1_000;
 /// How long a leaving node goes on serving those who have not heard of it yet.
 const NEWS_SPREAD: Duration = Duration::from_secs(1);
+/// After how long the views agree but in rare cases, so that the new owner takes itself for one too.
+const NEWS_SETTLE: Duration = Duration::from_millis(250);
 /// The least that the requests under way are given, whatever the leave has taken.
 const STOP_MIN: Duration = Duration::from_millis(500);
 /// How often a group looks for expired entries.
@@ -261,9 +263,24 @@ impl Node {
         let spread = Instant::now() + NEWS_SPREAD;
         // Half of the grace is for the requests under way.
         let handed_over_by = deadline - self.grace / 2;
-        let named = join_all(self.groups.iter().map(|group| group.hand_over(handed_over_by))).await;
-        tracing::info!(keys = named.into_iter().sum::<usize>(), "named the hottest keys to their new owners");
+        tokio::time::sleep_until((Instant::now() + NEWS_SETTLE).min(deadline)).await;
+        let epoch = self.views.load().epoch();
+        self.hand_over(handed_over_by).await;
         tokio::time::sleep_until(spread.min(deadline)).await;
+        // Nodes that came or went in the meantime made others the owners.
+        if self.views.load().epoch() != epoch {
+            self.hand_over(handed_over_by).await;
+        }
+    }
+
+    async fn hand_over(&self, deadline: Instant) {
+        let all = join_all(self.groups.iter().map(|group| group.hand_over(deadline))).await;
+        let HandedOver { named, fetched } = all.into_iter().sum();
+        tracing::info!(
+            named,
+            fetched,
+            "named the hottest keys to their new owners, who fetched what they lacked"
+        );
     }
 
     /// The node's groups.

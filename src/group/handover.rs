@@ -21,6 +21,24 @@ use crate::{
 /// The most keys of a group that a leaving node names.
 const NAMED_MAX: usize = 200_000;
 
+/// What became of the keys of a node that leaves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HandedOver {
+    /// Keys that were named to their new owners.
+    pub named: u64,
+    /// Those that the new owners did not have, and fetched.
+    pub fetched: u64,
+}
+
+impl std::iter::Sum for HandedOver {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), |sum, one| Self {
+            named: sum.named + one.named,
+            fetched: sum.fetched + one.fetched,
+        })
+    }
+}
+
 impl Group {
     /// What this node has of `key` in its main cache. Counts nothing and loads nothing.
     pub fn peek(&self, key: &[u8]) -> Option<Answer> {
@@ -136,10 +154,10 @@ impl Group {
     }
 
     /// Names the hottest keys of this node, which leaves, to those who own them without it, and waits until they have
-    /// fetched them, at most until `deadline`. How many keys were named.
-    pub async fn hand_over(self: &Arc<Self>, deadline: Instant) -> usize {
+    /// fetched them, at most until `deadline`.
+    pub async fn hand_over(self: &Arc<Self>, deadline: Instant) -> HandedOver {
         if !self.settings.handover {
-            return 0;
+            return HandedOver::default();
         }
         let view = self.peers.views().load_full();
         let me = &view.me().address;
@@ -147,15 +165,17 @@ impl Group {
         let group = Arc::clone(self);
         // It walks all of the memory, and requests go on.
         let walk = tokio::task::spawn_blocking(move || group.store.hottest(NAMED_MAX));
-        let Ok(hottest) = walk.await else { return 0 };
+        let Ok(hottest) = walk.await else { return HandedOver::default() };
         for key in hottest {
             let place = place(self.name.as_str(), key.as_bytes());
-            let Some(owner) = view.route(place).find(|node| node.address != *me) else { return 0 };
+            let Some(owner) = view.route(place).find(|node| node.address != *me) else {
+                return HandedOver::default();
+            };
             let entry = by_owner.entry(owner.address.clone()).or_insert_with(|| (owner.clone(), Vec::new()));
             entry.1.push(key);
         }
         let named = by_owner.into_values().map(|(owner, keys)| async move {
-            let mut named = 0;
+            let mut sum = HandedOver::default();
             for batch in keys.chunks(HANDOVER_KEYS_MAX) {
                 let budget = deadline.saturating_duration_since(Instant::now());
                 if budget.is_zero() {
@@ -163,18 +183,23 @@ impl Group {
                 }
                 let handover =
                     Handover { group: self.name.clone(), from: me.clone(), keys: batch.to_vec(), budget };
-                if let Err(error) = self.peers.handover(&owner, &handover).await {
-                    tracing::warn!(
-                        { field::GROUP } = %self.name,
-                        { field::PEER } = %owner.address,
-                        error = &error as &dyn std::error::Error,
-                        "a new owner did not take over; it will load what it is asked for"
-                    );
-                    break;
+                match self.peers.handover(&owner, &handover).await {
+                    Ok(fetched) => {
+                        sum.named += batch.len() as u64;
+                        sum.fetched += fetched;
+                    }
+                    Err(error) => {
+                        tracing::warn!(
+                            { field::GROUP } = %self.name,
+                            { field::PEER } = %owner.address,
+                            error = &error as &dyn std::error::Error,
+                            "a new owner did not take over; it will load what it is asked for"
+                        );
+                        break;
+                    }
                 }
-                named += batch.len();
             }
-            named
+            sum
         });
         futures_util::future::join_all(named).await.into_iter().sum()
     }

@@ -190,12 +190,15 @@ pub trait PeerTransport: Send + Sync + 'static {
         invalidation: &'a Invalidation,
     ) -> BoxFuture<'a, Result<u64, PeerError>>;
 
-    /// Names keys to their new owner.
+    /// Names keys to their new owner. How many it has fetched and kept.
     ///
     /// # Errors
     /// As [`get`](Self::get).
-    fn handover<'a>(&'a self, node: &'a Node, handover: &'a Handover)
-    -> BoxFuture<'a, Result<(), PeerError>>;
+    fn handover<'a>(
+        &'a self,
+        node: &'a Node,
+        handover: &'a Handover,
+    ) -> BoxFuture<'a, Result<u64, PeerError>>;
 
     /// Asks `node` for a sign of life, to tell a slow load from a dead or paused node.
     ///
@@ -239,7 +242,7 @@ impl PeerTransport for NoPeers {
         Self::nobody()
     }
 
-    fn handover<'a>(&'a self, _: &'a Node, _: &'a Handover) -> BoxFuture<'a, Result<(), PeerError>> {
+    fn handover<'a>(&'a self, _: &'a Node, _: &'a Handover) -> BoxFuture<'a, Result<u64, PeerError>> {
         Self::nobody()
     }
 

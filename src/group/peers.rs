@@ -209,8 +209,8 @@ impl Peers {
         self.patiently(node, self.transport.invalidate(node, invalidation)).await
     }
 
-    /// Names keys to their new owner, and waits until it has fetched them.
-    pub(super) async fn handover(&self, node: &Node, handover: &Handover) -> Result<(), PeerError> {
+    /// Names keys to their new owner, and waits until it has fetched them; how many it kept.
+    pub(super) async fn handover(&self, node: &Node, handover: &Handover) -> Result<u64, PeerError> {
         self.patiently(node, self.transport.handover(node, handover)).await
     }
 

@@ -191,9 +191,9 @@ impl PeerTransport for MemoryTransport {
         &'a self,
         node: &'a Node,
         handover: &'a Handover,
-    ) -> BoxFuture<'a, Result<(), PeerError>> {
+    ) -> BoxFuture<'a, Result<u64, PeerError>> {
         let message = handover.clone();
-        let work = move |callee: Callee| async move { callee.handover(message).await.map(drop) };
+        let work = move |callee: Callee| async move { callee.handover(message).await };
         Box::pin(self.carry(node, handover.budget, work))
     }
 

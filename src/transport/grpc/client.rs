@@ -136,11 +136,11 @@ impl PeerTransport for GrpcTransport {
         &'a self,
         node: &'a Node,
         handover: &'a Handover,
-    ) -> BoxFuture<'a, Result<(), PeerError>> {
+    ) -> BoxFuture<'a, Result<u64, PeerError>> {
         let message = handover_out(handover);
         Box::pin(async move {
             let ask = |mut client: PeerClient<Channel>| async move { client.handover(message).await };
-            self.call(node, handover.budget, ask).await.map(drop)
+            Ok(self.call(node, handover.budget, ask).await?.kept)
         })
     }
 

@@ -201,10 +201,10 @@ impl PeerTransport for HttpTransport {
         &'a self,
         node: &'a Node,
         handover: &'a Handover,
-    ) -> BoxFuture<'a, Result<(), PeerError>> {
+    ) -> BoxFuture<'a, Result<u64, PeerError>> {
         Box::pin(async move {
             let message = HandoverMessage::from(handover);
-            self.post(node, HANDOVER_PATH, &message, handover.budget).await.map(drop)
+            self.post(node, HANDOVER_PATH, &message, handover.budget).await
         })
     }
 
