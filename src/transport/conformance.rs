@@ -2,6 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+};
+
 use crate::{
     cluster::{Address, Epoch, Node, View, ViewCell},
     error::ErrorCode,
@@ -294,7 +299,7 @@ async fn grpc() {
 
 /// A callee on a real socket, which is asked in every way.
 pub(super) async fn listening() -> (Node, Callee, crate::task::Tasks) {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = Address::new(&listener.local_addr().expect("bound").to_string()).expect("an address");
     let callee = Callee::new(&address);
     let tasks = crate::task::Tasks::new();
@@ -323,6 +328,50 @@ async fn a_value_beyond_the_callers_limit_is_refused() {
     }
     for transport in transports {
         let refused = transport.get(&node, &request("scores", "large")).await;
-        assert!(matches!(refused, Err(PeerError::Malformed(_))), "{refused:?}");
+        assert!(matches!(refused, Err(PeerError::Refused(ErrorCode::TooLarge))), "{refused:?}");
     }
+}
+
+/// Answers whoever asks with a code of a newer version.
+async fn newer_node() -> Address {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = Address::new(&listener.local_addr().expect("bound").to_string()).expect("an address");
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let (mut head, mut piece) = (Vec::new(), [0; 1024]);
+            while !head.ends_with(b"\r\n\r\n") {
+                let read = stream.read(&mut piece).await.expect("a request");
+                head.extend_from_slice(&piece[..read]);
+            }
+            let answer = b"HTTP/1.1 409 Conflict\r\nggcache-error: code_of_tomorrow\r\ncontent-length: 0\r\n\
+                           connection: close\r\n\r\n";
+            stream.write_all(answer).await.expect("the caller waits");
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn a_newer_node_is_not_ejected_for_what_it_says() {
+    let (me, newer) = (Address::new("localhost:1").expect("an address"), newer_node().await);
+    let nodes = [Node::new(newer.clone())];
+    let views = Arc::new(ViewCell::new(View::new(Node::new(me), nodes, 8)));
+    let origin = Arc::new(MapLoader::default());
+    let transport = super::HttpTransport::new(Duration::from_secs(1), VALUE_BYTES_MAX).expect("a client");
+    let parts = GroupParts::alone(Arc::clone(&origin));
+    let (clock, tasks, metrics) = (Arc::clone(&parts.clock), parts.tasks.clone(), parts.metrics.clone());
+    let patience = Duration::from_secs(5);
+    let peers = Peers::new(Arc::new(transport), views, clock, tasks, metrics, patience);
+    let parts = GroupParts { peers: Arc::clone(&peers), ..parts };
+    let name = GroupName::new("scores").expect("a name");
+    let group = Group::new(name, GroupConfig::default(), GroupSettings::default(), parts);
+    let asked = 40;
+    for key in 0..asked {
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(5);
+        let answer = group.get(key.to_string().as_bytes(), deadline).await.expect("the database is asked");
+        assert_eq!(answer.value, None);
+    }
+    assert_eq!(origin.loads(), asked, "what it does not answer is read here");
+    let refused = peers.health().into_iter().find(|peer| peer.address == newer);
+    assert!(refused.is_none_or(|peer| peer.state == "healthy" && peer.failures == 0), "{:?}", peers.health());
 }

@@ -80,7 +80,7 @@ impl HttpTransport {
         }
         let kind = header(response.headers(), http::header::CONTENT_TYPE.as_str())
             .and_then(ContentKind::from_media_type)
-            .ok_or_else(|| PeerError::Malformed("its content type is none that a value has".to_owned()))?;
+            .ok_or_else(|| PeerError::Unknown("its content type is none that a value has".to_owned()))?;
         let bytes = self.body(response, request.budget).await?;
         Ok(Some(PeerAnswer { value: Some(Value::new(bytes, kind)), ..answer }))
     }
@@ -111,16 +111,16 @@ impl HttpTransport {
     }
 
     async fn body(&self, mut response: reqwest::Response, budget: Duration) -> Result<Bytes, PeerError> {
-        let too_large =
-            || PeerError::Malformed(format!("its value has more than {} bytes", self.value_bytes_max));
+        // The node is well: in a change of the limits, its own may be the higher one for a while.
+        let too_large = PeerError::Refused(ErrorCode::TooLarge);
         let announced = response.content_length().unwrap_or(0);
         if announced > self.value_bytes_max as u64 {
-            return Err(too_large());
+            return Err(too_large);
         }
         let mut bytes = BytesMut::new();
         while let Some(chunk) = response.chunk().await.map_err(|error| failure(error, budget))? {
             if bytes.len() + chunk.len() > self.value_bytes_max {
-                return Err(too_large());
+                return Err(too_large);
             }
             if bytes.is_empty() && chunk.len() as u64 == announced {
                 return Ok(exact(&chunk));
@@ -212,9 +212,11 @@ fn failure(error: reqwest::Error, budget: Duration) -> PeerError {
 }
 
 fn refusal(headers: &HeaderMap, status: http::StatusCode) -> PeerError {
-    match header(headers, ERROR).and_then(ErrorCode::from_name) {
-        Some(code) => PeerError::Refused(code),
-        None => PeerError::Malformed(format!("status {} without a known code", status.as_u16())),
+    let status = status.as_u16();
+    match header(headers, ERROR).map(ErrorCode::from_name) {
+        Some(Some(code)) => PeerError::Refused(code),
+        Some(None) => PeerError::Unknown(format!("status {status} with a code of its own")),
+        None => PeerError::Malformed(format!("status {status} without a code")),
     }
 }
 
@@ -233,7 +235,7 @@ fn head(headers: &HeaderMap) -> Result<PeerAnswer, PeerError> {
     };
     let outcome = text(OUTCOME)?
         .parse::<Outcome>()
-        .map_err(|_| PeerError::Malformed(format!("the header {OUTCOME} names no outcome")))?;
+        .map_err(|_| PeerError::Unknown(format!("the header {OUTCOME} names no outcome")))?;
     let digest = u64::from_str_radix(text(DIGEST)?, 16)
         .map_err(|_| PeerError::Malformed(format!("the header {DIGEST} is no digest")))?;
     Ok(PeerAnswer {
@@ -243,4 +245,40 @@ fn head(headers: &HeaderMap) -> Result<PeerAnswer, PeerError> {
         remaining: Duration::from_millis(number(REMAINING_MS)?),
         digest,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderValue, StatusCode};
+
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        pairs
+            .iter()
+            .map(|(name, value)| (name.parse().expect("a name"), HeaderValue::from_static(value)))
+            .collect()
+    }
+
+    #[test]
+    fn a_newer_node_s_code_is_an_answer_and_a_strange_server_s_is_none() {
+        let error = refusal(&headers(&[(ERROR, "code_of_tomorrow")]), StatusCode::CONFLICT);
+        assert!(matches!(error, PeerError::Unknown(_)) && error.is_answer(), "{error:?}");
+        assert_eq!(error.final_code(), None, "another node may do better");
+        let error = refusal(&headers(&[(ERROR, "origin_busy")]), StatusCode::CONFLICT);
+        assert!(matches!(error, PeerError::Refused(ErrorCode::OriginBusy)), "the code says more: {error:?}");
+        let error = refusal(&headers(&[]), StatusCode::BAD_GATEWAY);
+        assert!(matches!(error, PeerError::Malformed(_)) && !error.is_answer(), "{error:?}");
+    }
+
+    #[test]
+    fn an_outcome_of_a_newer_version_is_not_guessed() {
+        let told = [(DIGEST, "1"), (AGE_MS, "0"), (REMAINING_MS, "1000")];
+        let with = |outcome| headers(&[&told[..], &[(OUTCOME, outcome)]].concat());
+        assert_eq!(head(&with("hit")).expect("well formed").outcome, Outcome::Hit);
+        let error = head(&with("outcome_of_tomorrow")).expect_err("unknown");
+        assert!(matches!(error, PeerError::Unknown(_)), "{error:?}");
+        let error = head(&headers(&told)).expect_err("no node says so");
+        assert!(matches!(error, PeerError::Malformed(_)), "{error:?}");
+    }
 }
