@@ -320,15 +320,41 @@ pub(super) async fn listening() -> (Node, Callee, crate::task::Tasks) {
 #[tokio::test]
 async fn a_value_beyond_the_callers_limit_is_refused() {
     let (node, _callee, _tasks) = listening().await;
-    let http = super::HttpTransport::new(Duration::from_secs(1), VALUE_BYTES_MAX - 1).expect("a client");
-    let mut transports: Vec<Box<dyn PeerTransport>> = vec![Box::new(http)];
-    #[cfg(feature = "grpc")]
-    for too_small in [VALUE_BYTES_MAX - 1, VALUE_BYTES_MAX / 2] {
-        transports.push(Box::new(super::GrpcTransport::new(Duration::from_secs(1), too_small)));
-    }
-    for transport in transports {
+    // The second is below what a gRPC message may have.
+    for transport in [VALUE_BYTES_MAX - 1, VALUE_BYTES_MAX / 2].into_iter().flat_map(on_sockets) {
         let refused = transport.get(&node, &request("scores", "large")).await;
         assert!(matches!(refused, Err(PeerError::Refused(ErrorCode::TooLarge))), "{refused:?}");
+    }
+}
+
+/// The transports that use sockets.
+fn on_sockets(value_bytes_max: usize) -> Vec<Box<dyn PeerTransport>> {
+    let timeout = Duration::from_secs(1);
+    Vec::from([
+        Box::new(super::HttpTransport::new(timeout, value_bytes_max).expect("a client"))
+            as Box<dyn PeerTransport>,
+        #[cfg(feature = "grpc")]
+        Box::new(super::GrpcTransport::new(timeout, value_bytes_max)),
+    ])
+}
+
+#[tokio::test]
+async fn nobody_is_asked_at_a_link_local_address() {
+    for transport in on_sockets(VALUE_BYTES_MAX) {
+        // The last is a name to who reads it as one, and an address to resolvers.
+        for address in ["169.254.1.1:1", "[fe80::1]:1", "0xa9fe0101:1"] {
+            let node = Node::new(Address::new(address).expect("an address"));
+            let refused = transport.get(&node, &request("scores", "a")).await.expect_err("never a peer");
+            assert!(matches!(refused, PeerError::Unreachable(_)), "{refused:?}");
+            let mut cause: Option<&dyn std::error::Error> = Some(&refused);
+            let causes = std::iter::from_fn(|| {
+                let this = cause?;
+                cause = this.source();
+                Some(this.to_string())
+            });
+            let causes: Vec<_> = causes.collect();
+            assert!(causes.last().is_some_and(|last| last.contains("never peers")), "{address}: {causes:?}");
+        }
     }
 }
 

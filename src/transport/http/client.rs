@@ -3,10 +3,12 @@
 use std::{fmt::Write as _, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use http::HeaderMap;
+use http::{HeaderMap, Method};
+use reqwest::{RequestBuilder, Url};
 use thiserror::Error;
 
 use super::{
+    super::resolve::{PeerResolver, check_host},
     AGE_MS, BUDGET_MS, DIGEST, EPOCH, ERROR, HANDOVER_PATH, INVALIDATE_PATH, OUTCOME, OWNER_PATH, PEEK_PATH,
     PING_PATH, REMAINING_MS,
     message::{HandoverMessage, InvalidateMessage},
@@ -45,11 +47,19 @@ impl HttpTransport {
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
             .tcp_nodelay(true)
+            .dns_resolver(PeerResolver)
             .pool_idle_timeout(Duration::from_secs(30))
             .retry(reqwest::retry::never())
             .build()
             .map_err(HttpClientError)?;
         Ok(Self { client, value_bytes_max })
+    }
+
+    /// A request to a peer. The URL is looked at after it was read, since some numbers are addresses for it: `0xa9fe0101`.
+    fn request(&self, method: Method, url: &str) -> Result<RequestBuilder, PeerError> {
+        let url = Url::parse(url).map_err(PeerError::unreachable)?;
+        check_host(url.host_str().unwrap_or_default()).map_err(PeerError::unreachable)?;
+        Ok(self.client.request(method, url))
     }
 
     /// Asks under `path`; `None` if the node has nothing in memory, which only a peek is told.
@@ -60,8 +70,7 @@ impl HttpTransport {
         request: &PeerRequest,
     ) -> Result<Option<PeerAnswer>, PeerError> {
         let asked = self
-            .client
-            .get(url(node, path, request))
+            .request(Method::GET, &url(node, path, request))?
             .header(EPOCH, request.epoch.to_string())
             .header(BUDGET_MS, request.budget.as_millis().to_string())
             .header(DIGEST, format!("{:016x}", request.digest))
@@ -95,8 +104,7 @@ impl HttpTransport {
     ) -> Result<u64, PeerError> {
         let body = serde_json::to_vec(message).map_err(|error| PeerError::Malformed(error.to_string()))?;
         let asked = self
-            .client
-            .post(format!("http://{}{path}", node.address))
+            .request(Method::POST, &format!("http://{}{path}", node.address))?
             .header(BUDGET_MS, budget.as_millis().to_string())
             .header(http::header::CONTENT_TYPE, "application/json")
             .body(body)
@@ -181,7 +189,7 @@ impl PeerTransport for HttpTransport {
     fn ping<'a>(&'a self, node: &'a Node, patience: Duration) -> BoxFuture<'a, Result<(), PeerError>> {
         Box::pin(async move {
             let url = format!("http://{}{PING_PATH}", node.address);
-            let asked = self.client.get(url).timeout(patience);
+            let asked = self.request(Method::GET, &url)?.timeout(patience);
             let response = asked.send().await.map_err(|error| failure(error, patience))?;
             match response.status().as_u16() {
                 204 => Ok(()),
