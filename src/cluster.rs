@@ -18,6 +18,7 @@ mod view;
 pub use health::{Allow, Health, HealthBoard, HealthConfig, HealthState, Transition};
 pub use node::{
     ADDRESS_BYTES_MAX, Address, AddressError, HexError, Node, NodeId, PROTOCOL_VERSION, WEIGHT_MAX,
+    is_never_peer,
 };
 pub use place::{Place, place};
 pub use ring::{Point, Ring, Successors, VIRTUAL_NODES_MAX};

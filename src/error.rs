@@ -18,6 +18,8 @@ pub enum ErrorCode {
     RouteNotFound,
     /// The path exists, but not with this method.
     MethodNotAllowed,
+    /// The request's body is of a media type that the route does not read.
+    UnsupportedMediaType,
     /// The request's body or key, or the value, is larger than a limit.
     TooLarge,
     /// The node is at a limit on requests, flights or waiters.
@@ -36,12 +38,13 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// Every code, for documentation and for reading a code back from the wire.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::BadRequest,
         Self::KeyNotFound,
         Self::GroupNotFound,
         Self::RouteNotFound,
         Self::MethodNotAllowed,
+        Self::UnsupportedMediaType,
         Self::TooLarge,
         Self::Overloaded,
         Self::OriginUnavailable,
@@ -59,6 +62,7 @@ impl ErrorCode {
             Self::GroupNotFound => "group_not_found",
             Self::RouteNotFound => "route_not_found",
             Self::MethodNotAllowed => "method_not_allowed",
+            Self::UnsupportedMediaType => "unsupported_media_type",
             Self::TooLarge => "too_large",
             Self::Overloaded => "overloaded",
             Self::OriginUnavailable => "origin_unavailable",
@@ -82,6 +86,7 @@ impl ErrorCode {
             Self::GroupNotFound => "There is no group of that name",
             Self::RouteNotFound => "There is nothing at this path",
             Self::MethodNotAllowed => "The method is not allowed here",
+            Self::UnsupportedMediaType => "The body's media type is not read here",
             Self::TooLarge => "Something is larger than a limit",
             Self::Overloaded => "The node is at a limit",
             Self::OriginUnavailable => "The database can't answer",
@@ -98,6 +103,7 @@ impl ErrorCode {
             Self::BadRequest => StatusCode::BAD_REQUEST,
             Self::KeyNotFound | Self::GroupNotFound | Self::RouteNotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Overloaded
             | Self::OriginUnavailable
@@ -113,7 +119,7 @@ impl ErrorCode {
     pub const fn grpc_code(self) -> tonic::Code {
         use tonic::Code;
         match self {
-            Self::BadRequest => Code::InvalidArgument,
+            Self::BadRequest | Self::UnsupportedMediaType => Code::InvalidArgument,
             Self::KeyNotFound | Self::GroupNotFound => Code::NotFound,
             Self::RouteNotFound | Self::MethodNotAllowed => Code::Unimplemented,
             Self::TooLarge => Code::OutOfRange,

@@ -27,7 +27,7 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 #[cfg(feature = "grpc")]
-pub use grpc::client_rpcs;
+pub use grpc::{OtherService, client_rpcs};
 pub use health::Readiness;
 
 use crate::{

@@ -10,6 +10,7 @@ mod conformance;
 mod grpc;
 mod http;
 mod memory;
+mod resolve;
 
 #[cfg(feature = "grpc")]
 pub use grpc::{GrpcTransport, PEER_SERVICE, PeerRpcs};

@@ -4,6 +4,7 @@
 
 mod program {
     mod commands;
+    mod invalidation;
     mod keys;
     mod lifecycle;
     mod limits;

@@ -24,7 +24,8 @@ use crate::{
 };
 #[cfg(feature = "grpc")]
 use crate::{
-    gateway,
+    gateway::{self, OtherService},
+    rpc::peer_v1,
     transport::{GrpcTransport, PEER_SERVICE, PeerRpcs},
 };
 
@@ -334,7 +335,8 @@ fn peer_rpcs(parts: &GatewayParts) -> Option<Rpcs> {
         parts.metrics.clone(),
         parts.request_timeout,
     );
-    Some(gateway::client_rpcs(parts, &[PEER_SERVICE]).add_service(peers).prepare())
+    let service = OtherService { name: PEER_SERVICE, descriptors: peer_v1::DESCRIPTORS };
+    Some(gateway::client_rpcs(parts, &[service]).add_service(peers).prepare())
 }
 
 #[cfg(not(feature = "grpc"))]

@@ -1,6 +1,6 @@
 //! Asks a node by the gRPC service `ggroupcachepb.GGroupCache`.
 
-use std::time::Duration;
+use std::{error::Error as _, time::Duration};
 
 use tonic::{
     Code, Request,
@@ -99,6 +99,9 @@ fn failure(
         Code::OutOfRange => Failure::TooLarge(node, value_bytes_max),
         // A connection that was refused, or broke: tonic says either.
         Code::Unavailable | Code::Unknown => Failure::Unreachable(node, status.into()),
+        // tonic keeps the cause of what went wrong at this end; what came over the wire has none. A node that stops says
+        // GOAWAY, and what it does not take any more ends here as `Internal`.
+        _ if status.source().is_some() => Failure::Unreachable(node, status.into()),
         _ => Failure::Rpc(node, status),
     })
 }
@@ -116,6 +119,12 @@ impl Wire for GrpcWire {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::{TcpListener, TcpStream},
+    };
     use tonic::Status;
 
     use super::*;
@@ -152,6 +161,60 @@ mod tests {
             let failure = of(status).expect("no absence");
             assert_eq!((failure.code(), failure.is_retryable()), (code, retryable), "{failure}");
         }
+    }
+
+    #[test]
+    fn what_broke_at_this_end_is_a_node_out_of_reach() {
+        for (code, is_unreachable) in [
+            (Code::Internal, true),
+            (Code::Unknown, true),
+            (Code::PermissionDenied, true),
+            // A limit and a deadline of this client's own.
+            (Code::OutOfRange, false),
+            (Code::Cancelled, false),
+            (Code::DeadlineExceeded, false),
+        ] {
+            let mut status = Status::new(code, "");
+            status.set_source(Arc::new(std::io::Error::other("it broke")));
+            let failure = of(status).expect("no absence");
+            assert_eq!(matches!(failure, Failure::Unreachable(..)), is_unreachable, "{code:?}: {failure:?}");
+        }
+    }
+
+    /// The kind of the next frame (RFC 9113, section 4.1), which is read to its end.
+    async fn frame(stream: &mut TcpStream) -> u8 {
+        let mut head = [0; 9];
+        stream.read_exact(&mut head).await.expect("a frame's head");
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+        let mut payload = vec![0; usize::try_from(length).expect("at most 24 bits")];
+        stream.read_exact(&mut payload).await.expect("a frame's payload");
+        head[3]
+    }
+
+    #[tokio::test]
+    async fn a_node_that_stops_before_it_took_the_request_is_out_of_reach() {
+        const HEADERS: u8 = 1;
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("bound");
+        let stopping = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.expect("a connection");
+            stream.read_exact(&mut [0; 24]).await.expect("the preface");
+            stream.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await.expect("SETTINGS");
+            while frame(&mut stream).await != HEADERS {}
+            // GOAWAY without an error: no stream was taken.
+            let goaway = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+            stream.write_all(&goaway).await.expect("GOAWAY");
+            // It closes when it likes.
+            let _ = stream.read_to_end(&mut Vec::new()).await;
+        });
+        let node = format!("grpc://{address}").parse().expect("valid");
+        let wire = GrpcWire::new(&node, Duration::from_secs(10), 10).expect("valid");
+        let (group, key) = (GroupName::new("g").expect("valid"), Key::new("k").expect("valid"));
+        let failure = wire.ask(&group, &key, Duration::from_secs(10)).await.expect_err("nobody took it");
+        assert!(matches!(failure, Failure::Unreachable(..)), "{failure:?}");
+        assert!(failure.is_retryable() && failure.blames_node());
+        drop(wire);
+        stopping.await.expect("no panic");
     }
 
     #[tokio::test]

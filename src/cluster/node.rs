@@ -4,7 +4,13 @@
 //! behind it may rely on its form. Addresses are compared byte for byte, so that all nodes must spell
 //! an address alike: `localhost:10001` and `127.0.0.1:10001` are two nodes.
 
-use std::{borrow::Borrow, fmt, net::Ipv6Addr, str::FromStr, sync::Arc};
+use std::{
+    borrow::Borrow,
+    fmt,
+    net::{IpAddr, Ipv6Addr},
+    str::FromStr,
+    sync::Arc,
+};
 
 use thiserror::Error;
 
@@ -100,6 +106,15 @@ impl Address {
     pub fn port(&self) -> u16 {
         let port = self.0.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
         port.expect("an address was checked to end with a port")
+    }
+}
+
+/// Whether the address is one that can't be a peer's, whatever is allowed: link-local. Cloud providers serve a machine's
+/// credentials there. To be asked of addresses, and of what names resolve to.
+pub const fn is_never_peer(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V6(address) => address.is_unicast_link_local(),
     }
 }
 

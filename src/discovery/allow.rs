@@ -13,6 +13,8 @@ use std::{
 use ipnet::IpNet;
 use thiserror::Error;
 
+use crate::cluster::is_never_peer;
+
 /// The longest host name, in bytes.
 const HOST_BYTES_MAX: usize = 253;
 
@@ -57,8 +59,8 @@ impl AllowedPeers {
         &self.0
     }
 
-    /// Whether `host`, an address (with or without brackets) or a host name, may become a peer. A name that
-    /// is allowed may still resolve to an address that is not: see [`is_never_peer`](Self::is_never_peer).
+    /// Whether `host`, an address (with or without brackets) or a host name, may become a peer. A name that is
+    /// allowed may still resolve to an address that is not: whoever connects asks [`is_never_peer`] of that.
     pub fn allows_host(&self, host: &str) -> bool {
         let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
         match bare.parse::<IpAddr>() {
@@ -76,19 +78,11 @@ impl AllowedPeers {
     pub fn allows_address(&self, address: IpAddr) -> bool {
         // `::ffff:127.0.0.1` reaches the same machine as `127.0.0.1`.
         let address = address.to_canonical();
-        !Self::is_never_peer(address)
+        !is_never_peer(address)
             && self
                 .0
                 .iter()
                 .any(|entry| matches!(entry, AllowedPeer::Network(network) if network.contains(&address)))
-    }
-
-    /// Whether the address is one that no list can allow. To be asked of what an allowed name resolves to.
-    pub fn is_never_peer(address: IpAddr) -> bool {
-        match address.to_canonical() {
-            IpAddr::V4(address) => address.is_link_local(),
-            IpAddr::V6(address) => address.is_unicast_link_local(),
-        }
     }
 }
 
@@ -119,8 +113,7 @@ impl FromStr for AllowedPeer {
                 }
                 _ => network,
             };
-            let is_never = AllowedPeers::is_never_peer(canonical.network())
-                && AllowedPeers::is_never_peer(canonical.broadcast());
+            let is_never = is_never_peer(canonical.network()) && is_never_peer(canonical.broadcast());
             let network = canonical.trunc();
             return if is_never {
                 Err(AllowedPeersError::LinkLocal(echo()))

@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, fmt, ops::RangeInclusive, str::FromStr, time::D
 pub use self::etcd::{EtcdConfig, EtcdEndpoint, EtcdEndpointError, EtcdPassword};
 use super::allow::AllowedPeers;
 use crate::{
-    cluster::{Address, VIRTUAL_NODES_MAX},
+    cluster::{Address, VIRTUAL_NODES_MAX, is_never_peer},
     settings::{Checks, Faults, Section},
 };
 
@@ -203,7 +203,7 @@ impl ClusterConfig {
         for peer in &self.peers {
             if !seen.insert(peer) {
                 checks.fault("peers", format!("\"{peer}\" is there twice; write it once"));
-            } else if peer.host().parse().is_ok_and(AllowedPeers::is_never_peer) {
+            } else if peer.host().parse().is_ok_and(is_never_peer) {
                 checks.fault(
                     "peers",
                     format!("\"{peer}\" is link-local, and link-local addresses are never peers"),

@@ -28,7 +28,7 @@ use crate::{
             self,
             g_group_cache_server::{GGroupCache, GGroupCacheServer},
         },
-        peer_v1, read_timeout,
+        read_timeout,
     },
 };
 use health::NodeHealth;
@@ -53,9 +53,17 @@ impl Gateway {
     }
 }
 
-/// The same services for a plane of another kind, beside services of its own, which the caller adds to the routes;
-/// `others` are their names, for health and reflection.
-pub fn client_rpcs(parts: &GatewayParts, others: &[&'static str]) -> Routes {
+/// A service that a plane has beside those for clients, as health and reflection tell of it.
+#[derive(Clone, Copy, Debug)]
+pub struct OtherService {
+    /// Its full name.
+    pub name: &'static str,
+    /// The file that defines it, encoded as a set of descriptors.
+    pub descriptors: &'static [u8],
+}
+
+/// The same services for a plane of another kind, beside `others` of its own, which the caller adds to the routes.
+pub fn client_rpcs(parts: &GatewayParts, others: &[OtherService]) -> Routes {
     let reply = Arc::new(NodeReply::new(parts.views.load().me()));
     routes(parts, InFlight::new(parts.in_flight_max), reply, others)
 }
@@ -64,7 +72,7 @@ fn routes(
     parts: &GatewayParts,
     in_flight: InFlight,
     reply: Arc<NodeReply>,
-    others: &[&'static str],
+    others: &[OtherService],
 ) -> Routes {
     let clients = ClientRpcs {
         groups: Arc::clone(&parts.groups),
@@ -72,12 +80,16 @@ fn routes(
         in_flight,
         reply,
     };
-    let names: Vec<_> = others.iter().copied().chain([CLIENT_SERVICE]).collect();
+    let names: Vec<_> = others.iter().map(|other| other.name).chain([CLIENT_SERVICE]).collect();
     let health = NodeHealth::server(parts.readiness.clone(), names.clone());
-    let reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(ggroupcachepb::DESCRIPTORS)
-        .register_encoded_file_descriptor_set(peer_v1::DESCRIPTORS)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
+    // Of what this plane answers, and nothing else: clients need not know what nodes say to each other.
+    let descriptors = others
+        .iter()
+        .map(|other| other.descriptors)
+        .chain([ggroupcachepb::DESCRIPTORS, tonic_health::pb::FILE_DESCRIPTOR_SET]);
+    let reflection = descriptors.fold(tonic_reflection::server::Builder::configure(), |reflection, file| {
+        reflection.register_encoded_file_descriptor_set(file)
+    });
     let standard = [health::SERVICE, "grpc.reflection.v1.ServerReflection"];
     let reflection = names
         .into_iter()

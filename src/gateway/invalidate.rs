@@ -3,16 +3,16 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::{
-    Json, Router,
+    Extension, Json, Router,
     body::Bytes,
     extract::{DefaultBodyLimit, Path, State, rejection::PathRejection},
     response::{IntoResponse, Response},
     routing::post,
 };
+use http::{HeaderMap, header};
 use serde::{Deserialize, Serialize};
-use tokio::time::Instant;
 
-use super::{GatewayParts, axum_problem};
+use super::{GatewayParts, axum_problem, layers::Deadline};
 use crate::{
     codec::base64url_decode,
     error::ErrorCode,
@@ -23,18 +23,29 @@ use crate::{
 const KEYS_MAX: usize = 10_000;
 /// The largest body, in bytes: as many keys as may be named, at a usual length.
 const BODY_BYTES_MAX: usize = 4 << 20;
+/// The nodes are waited for until so long before the request's deadline, or a twentieth of the request's time if that
+/// is less: or else a 504 would hide who has acknowledged.
+const REPORT_ROOM_MAX: Duration = Duration::from_millis(50);
 
 pub(super) fn routes(parts: GatewayParts) -> Router {
     Router::new()
-        .route("/api/v1/groups/{group}/keys:invalidate", post(invalidate))
+        .route("/api/v1/groups/{group}/keys:invalidate", post(invalidate).fallback(wrong_method))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .with_state(Parts { groups: parts.groups, timeout: parts.request_timeout })
+        .with_state(Parts {
+            groups: parts.groups,
+            report_room: REPORT_ROOM_MAX.min(parts.request_timeout / 20),
+        })
 }
 
 #[derive(Clone)]
 struct Parts {
     groups: Arc<Groups>,
-    timeout: Duration,
+    report_room: Duration,
+}
+
+/// axum adds the `Allow`.
+async fn wrong_method() -> Response {
+    axum_problem(ErrorCode::MethodNotAllowed, "this path answers POST")
 }
 
 #[derive(Deserialize)]
@@ -92,12 +103,20 @@ const EXPECTED: &str = r#"{"keys": ["a", {"b64": "_w"}]}, {"prefix": "user:"} or
 
 async fn invalidate(
     State(parts): State<Parts>,
+    Extension(Deadline(deadline)): Extension<Deadline>,
+    headers: HeaderMap,
     name: Result<Path<String>, PathRejection>,
     body: Result<Bytes, axum::extract::rejection::BytesRejection>,
 ) -> Response {
     let Some(group) = name.ok().and_then(|Path(name)| parts.groups.get(&name).cloned()) else {
         return axum_problem(ErrorCode::GroupNotFound, "there is no group of that name; see /api/v1/groups");
     };
+    if !is_json(&headers) {
+        return axum_problem(
+            ErrorCode::UnsupportedMediaType,
+            "the body is JSON, and must say so; send the header content-type: application/json",
+        );
+    }
     let Ok(body) = body else {
         return axum_problem(
             ErrorCode::TooLarge,
@@ -108,13 +127,27 @@ async fn invalidate(
         Ok(selection) => selection,
         Err((code, detail)) => return axum_problem(code, detail),
     };
-    let deadline = Instant::now() + parts.timeout;
+    let deadline = deadline - parts.report_room;
     // In a task of its own: a client that hangs up does not leave some nodes told and others not.
     let work = tokio::spawn(async move { group.invalidate_everywhere(&selection, deadline).await });
     match work.await {
         Ok(report) => Json(Report::from(report)).into_response(),
         Err(_) => axum_problem(ErrorCode::ShuttingDown, "the node is stopping"),
     }
+}
+
+/// Whether the body is said to be JSON, in UTF-8. Any page may have a browser send what a form sends; for this type it
+/// asks first, and is not allowed to.
+fn is_json(headers: &HeaderMap) -> bool {
+    let mut types = headers.get_all(header::CONTENT_TYPE).iter();
+    let (Some(Ok(text)), None) = (types.next().map(|text| text.to_str()), types.next()) else { return false };
+    let mut parts = text.split(';').map(str::trim);
+    let is_utf8 = |parameter: &str| {
+        parameter.split_once('=').is_some_and(|(name, value)| {
+            name.eq_ignore_ascii_case("charset") && value.trim_matches('"').eq_ignore_ascii_case("utf-8")
+        })
+    };
+    parts.next().is_some_and(|name| name.eq_ignore_ascii_case("application/json")) && parts.all(is_utf8)
 }
 
 fn selection(body: &[u8]) -> Result<Selection, (ErrorCode, String)> {
@@ -159,7 +192,94 @@ impl From<InvalidationReport> for Report {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use axum::body::Body as RequestBody;
+    use http::Request;
+    use http_body_util::BodyExt as _;
+    use tower::ServiceExt as _;
+
+    use super::{super::layers, *};
+    use crate::{
+        cluster::{Address, Node, View, ViewCell},
+        gateway::Readiness,
+        group::{Group, GroupConfig, GroupName, GroupParts, GroupSettings, Peers},
+        origin::MapLoader,
+        telemetry::NodeMetrics,
+        transport::{Fault, MemoryNetwork},
+    };
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_node_is_named_before_the_request_times_out() {
+        let address = |text| Address::new(text).expect("an address");
+        let (me, silent) = (address("localhost:1"), address("localhost:2"));
+        let network = MemoryNetwork::new();
+        network.fault(&me, &silent, Some(Fault::Silence));
+        let views = View::new(Node::new(me.clone()), [Node::new(silent.clone())], 8);
+        let views = Arc::new(ViewCell::new(views));
+        let parts = GroupParts::alone(Arc::new(MapLoader::default()));
+        let peers = Peers::new(
+            Arc::new(network.transport(&me)),
+            Arc::clone(&views),
+            Arc::clone(&parts.clock),
+            parts.tasks.clone(),
+            parts.metrics.clone(),
+            // Longer than the request: only its deadline ends the wait.
+            Duration::from_secs(60),
+        );
+        let parts = GroupParts { peers: Arc::clone(&peers), ..parts };
+        let name = GroupName::new("scores").expect("a name");
+        let group = Group::new(name, GroupConfig::default(), GroupSettings::default(), parts);
+        let parts = GatewayParts {
+            groups: Arc::new(Groups::new([group], None).expect("one group")),
+            views,
+            peers,
+            metrics: NodeMetrics::new(),
+            readiness: Readiness::new(),
+            request_timeout: Duration::from_secs(2),
+            in_flight_max: 10,
+            effective_config: Arc::from(""),
+        };
+        let request = Request::post("/api/v1/groups/scores/keys:invalidate")
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(RequestBody::from(r#"{"all": true}"#))
+            .expect("a request");
+        let routes = layers::around(routes(parts.clone()), &parts);
+        let response = routes.oneshot(request).await.expect("never fails");
+        assert_eq!(response.status(), 200);
+        let body = response.into_body().collect().await.expect("a body").to_bytes();
+        let report: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
+        assert_eq!(report["acknowledged"][0]["node"], me.as_str());
+        assert_eq!(report["failed"], serde_json::json!([{"node": silent.as_str(), "error": "silent"}]));
+    }
+
+    #[test]
+    fn a_body_says_that_it_is_json() {
+        let is = |types: &[&'static str]| {
+            let header = |text: &&'static str| (header::CONTENT_TYPE, header::HeaderValue::from_static(text));
+            is_json(&types.iter().map(header).collect())
+        };
+        for right in [
+            "application/json",
+            "Application/JSON",
+            "application/json;charset=utf-8",
+            "application/json; charset=\"UTF-8\"",
+        ] {
+            assert!(is(&[right]), "{right}");
+        }
+        for wrong in [
+            "",
+            "application/x-www-form-urlencoded",
+            "text/plain",
+            "text/plain; application/json",
+            "application/json; charset=utf-16",
+            "application/json; boundary=x",
+            "application/jsonl",
+            "application/json, text/plain",
+            "multipart/form-data; boundary=application/json",
+        ] {
+            assert!(!is(&[wrong]), "{wrong}");
+        }
+        assert!(!is(&[]) && !is(&["application/json", "text/plain"]));
+    }
 
     #[test]
     fn a_body_names_one_kind_of_thing() {

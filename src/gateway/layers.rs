@@ -22,6 +22,7 @@ use axum::{
     middleware::{Next, from_fn_with_state},
     response::Response,
 };
+use tokio::time::Instant;
 
 use super::{GatewayParts, axum_problem};
 use crate::{error::ErrorCode, problem::Problem};
@@ -46,8 +47,14 @@ async fn wrong_method() -> Response {
     axum_problem(ErrorCode::MethodNotAllowed, "this path answers GET and HEAD")
 }
 
-async fn timeout(State(limit): State<Duration>, request: Request<Body>, next: Next) -> Response {
-    match tokio::time::timeout(limit, next.run(request)).await {
+/// When [`timeout`] ends a request, among the request's extensions: for routes that would rather answer themselves.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Deadline(pub(super) Instant);
+
+async fn timeout(State(limit): State<Duration>, mut request: Request<Body>, next: Next) -> Response {
+    let deadline = Instant::now() + limit;
+    request.extensions_mut().insert(Deadline(deadline));
+    match tokio::time::timeout_at(deadline, next.run(request)).await {
         Ok(response) => response,
         Err(_) => axum_problem(ErrorCode::DeadlineExceeded, format!("no answer within {limit:?}")),
     }

@@ -105,7 +105,10 @@ pub enum PeerError {
     /// The peer answered with an error.
     #[error("the peer answered {}", .0.as_str())]
     Refused(ErrorCode),
-    /// The peer answered what this version does not understand.
+    /// The peer answered in the protocol, and said what this version does not know: it is of a newer one, and well.
+    #[error("the peer answered what this version does not know: {0}")]
+    Unknown(String),
+    /// The peer's answer is none of the protocol's. Something else may listen there.
     #[error("the peer's answer is malformed: {0}")]
     Malformed(String),
 }
@@ -116,12 +119,18 @@ impl PeerError {
         Self::Unreachable(Arc::from(source.into()))
     }
 
+    /// Whether the peer gave an answer, and so is there.
+    pub const fn is_answer(&self) -> bool {
+        matches!(self, Self::Refused(_) | Self::Unknown(_))
+    }
+
     /// The label in metrics.
     pub const fn as_str(&self) -> &'static str {
         match self {
             Self::Unreachable(_) => "unreachable",
             Self::Silent(_) => "silent",
             Self::Refused(_) => "refused",
+            Self::Unknown(_) => "unknown",
             Self::Malformed(_) => "malformed",
         }
     }

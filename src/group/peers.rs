@@ -304,7 +304,7 @@ impl Peers {
     /// Tells the board how a request to `node` ended. A refusal is an answer: the peer is there.
     fn report(&self, node: &Node, error: Option<&PeerError>) {
         let now = self.clock.now();
-        let failed = error.is_some_and(|error| !matches!(error, PeerError::Refused(_)));
+        let failed = error.is_some_and(|error| !error.is_answer());
         let mut board = self.board.lock();
         let transition =
             if failed { board.on_failure(&node.address, now) } else { board.on_success(&node.address, now) };

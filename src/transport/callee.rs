@@ -138,7 +138,8 @@ impl Callee {
             .ok_or_else(|| CalleeError::new(ErrorCode::GroupNotFound, "this node has no group of that name"))
     }
 
-    fn budget(&self, asked: Option<Duration>) -> Duration {
+    /// How long a caller is given that asks for so much.
+    pub(super) fn budget(&self, asked: Option<Duration>) -> Duration {
         asked.map_or(self.timeout_max, |asked| asked.min(self.timeout_max))
     }
 

@@ -2,6 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+};
+
 use crate::{
     cluster::{Address, Epoch, Node, View, ViewCell},
     error::ErrorCode,
@@ -331,7 +336,7 @@ async fn grpc() {
 
 /// A callee on a real socket, which is asked in every way.
 pub(super) async fn listening() -> (Node, Callee, crate::task::Tasks) {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = Address::new(&listener.local_addr().expect("bound").to_string()).expect("an address");
     let callee = Callee::new(&address);
     let tasks = crate::task::Tasks::new();
@@ -352,14 +357,84 @@ pub(super) async fn listening() -> (Node, Callee, crate::task::Tasks) {
 #[tokio::test]
 async fn a_value_beyond_the_callers_limit_is_refused() {
     let (node, _callee, _tasks) = listening().await;
-    let http = super::HttpTransport::new(Duration::from_secs(1), VALUE_BYTES_MAX - 1).expect("a client");
-    let mut transports: Vec<Box<dyn PeerTransport>> = vec![Box::new(http)];
-    #[cfg(feature = "grpc")]
-    for too_small in [VALUE_BYTES_MAX - 1, VALUE_BYTES_MAX / 2] {
-        transports.push(Box::new(super::GrpcTransport::new(Duration::from_secs(1), too_small)));
-    }
-    for transport in transports {
+    // The second is below what a gRPC message may have.
+    for transport in [VALUE_BYTES_MAX - 1, VALUE_BYTES_MAX / 2].into_iter().flat_map(on_sockets) {
         let refused = transport.get(&node, &request("scores", "large")).await;
-        assert!(matches!(refused, Err(PeerError::Malformed(_))), "{refused:?}");
+        assert!(matches!(refused, Err(PeerError::Refused(ErrorCode::TooLarge))), "{refused:?}");
     }
+}
+
+/// The transports that use sockets.
+fn on_sockets(value_bytes_max: usize) -> Vec<Box<dyn PeerTransport>> {
+    let timeout = Duration::from_secs(1);
+    Vec::from([
+        Box::new(super::HttpTransport::new(timeout, value_bytes_max).expect("a client"))
+            as Box<dyn PeerTransport>,
+        #[cfg(feature = "grpc")]
+        Box::new(super::GrpcTransport::new(timeout, value_bytes_max)),
+    ])
+}
+
+#[tokio::test]
+async fn nobody_is_asked_at_a_link_local_address() {
+    for transport in on_sockets(VALUE_BYTES_MAX) {
+        // The last is a name to who reads it as one, and an address to resolvers.
+        for address in ["169.254.1.1:1", "[fe80::1]:1", "0xa9fe0101:1"] {
+            let node = Node::new(Address::new(address).expect("an address"));
+            let refused = transport.get(&node, &request("scores", "a")).await.expect_err("never a peer");
+            assert!(matches!(refused, PeerError::Unreachable(_)), "{refused:?}");
+            let mut cause: Option<&dyn std::error::Error> = Some(&refused);
+            let causes = std::iter::from_fn(|| {
+                let this = cause?;
+                cause = this.source();
+                Some(this.to_string())
+            });
+            let causes: Vec<_> = causes.collect();
+            assert!(causes.last().is_some_and(|last| last.contains("never peers")), "{address}: {causes:?}");
+        }
+    }
+}
+
+/// Answers whoever asks with a code of a newer version.
+async fn newer_node() -> Address {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = Address::new(&listener.local_addr().expect("bound").to_string()).expect("an address");
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let (mut head, mut piece) = (Vec::new(), [0; 1024]);
+            while !head.ends_with(b"\r\n\r\n") {
+                let read = stream.read(&mut piece).await.expect("a request");
+                head.extend_from_slice(&piece[..read]);
+            }
+            let answer = b"HTTP/1.1 409 Conflict\r\nggcache-error: code_of_tomorrow\r\ncontent-length: 0\r\n\
+                           connection: close\r\n\r\n";
+            stream.write_all(answer).await.expect("the caller waits");
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn a_newer_node_is_not_ejected_for_what_it_says() {
+    let (me, newer) = (Address::new("localhost:1").expect("an address"), newer_node().await);
+    let nodes = [Node::new(newer.clone())];
+    let views = Arc::new(ViewCell::new(View::new(Node::new(me), nodes, 8)));
+    let origin = Arc::new(MapLoader::default());
+    let transport = super::HttpTransport::new(Duration::from_secs(1), VALUE_BYTES_MAX).expect("a client");
+    let parts = GroupParts::alone(Arc::clone(&origin));
+    let (clock, tasks, metrics) = (Arc::clone(&parts.clock), parts.tasks.clone(), parts.metrics.clone());
+    let patience = Duration::from_secs(5);
+    let peers = Peers::new(Arc::new(transport), views, clock, tasks, metrics, patience);
+    let parts = GroupParts { peers: Arc::clone(&peers), ..parts };
+    let name = GroupName::new("scores").expect("a name");
+    let group = Group::new(name, GroupConfig::default(), GroupSettings::default(), parts);
+    let asked = 40;
+    for key in 0..asked {
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(5);
+        let answer = group.get(key.to_string().as_bytes(), deadline).await.expect("the database is asked");
+        assert_eq!(answer.value, None);
+    }
+    assert_eq!(origin.loads(), asked, "what it does not answer is read here");
+    let refused = peers.health().into_iter().find(|peer| peer.address == newer);
+    assert!(refused.is_none_or(|peer| peer.state == "healthy" && peer.failures == 0), "{:?}", peers.health());
 }

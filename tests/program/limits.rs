@@ -82,6 +82,22 @@ async fn a_head_that_comes_too_slowly_ends_its_connection() {
 }
 
 #[tokio::test]
+async fn a_message_whose_body_does_not_come_ends_its_connection() {
+    let cluster = cluster(Duration::from_millis(1), &["limits.request_timeout=200ms"]).await;
+    let node = &cluster.nodes[0];
+    for path in ["invalidate", "handover"] {
+        let mut connection = Connection::open(node.peer()).await.expect("accepted");
+        let head =
+            format!("POST /_ggcache.v1/{path} HTTP/1.1\r\nhost: n\r\ncontent-length: 2000000\r\n\r\n{{");
+        connection.send(head.as_bytes()).await.expect("sent");
+        let answer = connection.receive(true).await.expect("an answer").expect("an answer");
+        assert_eq!((answer.status, answer.problem().as_str()), (504, "deadline_exceeded"));
+        let ended = tokio::time::timeout(crate::support::PATIENCE, connection.receive(true)).await;
+        assert!(!matches!(ended.expect("the node closes it"), Ok(Some(_))));
+    }
+}
+
+#[tokio::test]
 async fn a_request_beyond_the_limit_is_told_to_come_back() {
     let cluster = cluster(Duration::from_millis(500), &["limits.in_flight=1"]).await;
     let node = &cluster.nodes[0];

@@ -2,7 +2,7 @@
 
 use std::{error::Error as _, time::Duration};
 
-use tonic::{Response, Status, transport::Channel};
+use tonic::{Code, Response, Status, transport::Channel};
 
 use super::{
     convert::{answer_in, handover_out, invalidation_out, keys_out, ms_down},
@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     cluster::Node,
+    error::ErrorCode,
     group::{
         BoxFuture, HANDOVER_KEYS_MAX, Handover, Invalidation, PEEKED_BYTES_MAX, PeekMany, PeerAnswer,
         PeerError, PeerRequest, PeerTransport,
@@ -58,7 +59,7 @@ impl GrpcTransport {
     }
 
     fn answer(&self, answer: peer_v1::Answer) -> Result<PeerAnswer, PeerError> {
-        answer_in(answer, self.value_bytes_max).map_err(PeerError::Malformed)
+        answer_in(answer, self.value_bytes_max)
     }
 }
 
@@ -79,9 +80,8 @@ impl PeerTransport for GrpcTransport {
             let answered = self
                 .call(node, request.budget, |mut client| async move { client.get(message).await })
                 .await?;
-            let answer = answered
-                .answer
-                .ok_or_else(|| PeerError::Malformed("it holds nothing that this version knows".to_owned()))?;
+            let answer =
+                answered.answer.ok_or_else(|| PeerError::Unknown("it holds no answer".to_owned()))?;
             self.answer(answer)
         })
     }
@@ -161,6 +161,36 @@ fn failure(status: Status) -> PeerError {
     }
     match rpc::error_code(&status) {
         Some(code) => PeerError::Refused(code),
-        None => PeerError::Malformed(format!("status {:?} without a known code", status.code())),
+        None if status.metadata().contains_key(rpc::ERROR) => {
+            PeerError::Unknown(format!("status {:?} with a code of its own", status.code()))
+        }
+        // What tonic's decoder says of a message above its limit, at either end.
+        None if status.code() == Code::OutOfRange => PeerError::Refused(ErrorCode::TooLarge),
+        None => PeerError::Malformed(format!("status {:?} without a code", status.code())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn a_newer_node_s_code_is_an_answer_and_a_strange_server_s_is_none() {
+        let mut newer = Status::unavailable("");
+        newer.metadata_mut().insert(rpc::ERROR, "code_of_tomorrow".parse().expect("text"));
+        let error = failure(newer);
+        assert!(matches!(error, PeerError::Unknown(_)) && error.is_answer(), "{error:?}");
+        assert_eq!(error.final_code(), None, "another node may do better");
+
+        let error = failure(Status::out_of_range("the decoder's limit"));
+        assert!(matches!(error, PeerError::Refused(ErrorCode::TooLarge)), "{error:?}");
+        let error = failure(Status::permission_denied("who are you?"));
+        assert!(matches!(error, PeerError::Malformed(_)) && !error.is_answer(), "{error:?}");
+
+        let mut broken = Status::out_of_range("");
+        broken.set_source(Arc::new(std::io::Error::other("it broke")));
+        assert!(matches!(failure(broken), PeerError::Unreachable(_)));
     }
 }

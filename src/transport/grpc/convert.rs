@@ -9,7 +9,10 @@ use bytes::Bytes;
 
 use crate::{
     cluster::Address,
-    group::{ContentKind, GroupName, Handover, Invalidation, Key, Outcome, PeerAnswer, Selection, Value},
+    error::ErrorCode,
+    group::{
+        ContentKind, GroupName, Handover, Invalidation, Key, Outcome, PeerAnswer, PeerError, Selection, Value,
+    },
     rpc::peer_v1::{self, invalidate_request},
 };
 
@@ -39,16 +42,18 @@ pub(super) fn answer_out(answer: PeerAnswer) -> peer_v1::Answer {
 /// An answer from the wire, whose value has at most `value_bytes_max` bytes.
 ///
 /// # Errors
-/// What is wrong with it.
-pub(super) fn answer_in(answer: peer_v1::Answer, value_bytes_max: usize) -> Result<PeerAnswer, String> {
-    let outcome = outcome_in(answer.outcome()).ok_or("its outcome is none that this version knows")?;
+/// That the value is too large, or that this version does not know what is said of it.
+pub(super) fn answer_in(answer: peer_v1::Answer, value_bytes_max: usize) -> Result<PeerAnswer, PeerError> {
+    let unknown = |what: &str| PeerError::Unknown(what.to_owned());
+    let outcome = outcome_in(answer.outcome()).ok_or_else(|| unknown("its outcome"))?;
     let value = match answer.value {
         None => None,
+        // The node is well: in a change of the limits, its own may be the higher one for a while.
         Some(value) if value.bytes.len() > value_bytes_max => {
-            return Err(format!("its value has more than {value_bytes_max} bytes"));
+            return Err(PeerError::Refused(ErrorCode::TooLarge));
         }
         Some(value) => {
-            let kind = kind_in(value.kind()).ok_or("its value's kind is none that this version knows")?;
+            let kind = kind_in(value.kind()).ok_or_else(|| unknown("its value's kind"))?;
             // A copy that holds nothing but the value: the bytes are a slice of the message's whole buffer.
             Some(Value::new(Bytes::copy_from_slice(&value.bytes), kind))
         }
@@ -191,11 +196,12 @@ mod tests {
     fn what_a_newer_node_says_is_refused_not_guessed() {
         let mut newer = answer_out(answer());
         newer.outcome = 99;
-        assert!(answer_in(newer, 3).expect_err("unknown").contains("outcome"));
+        assert!(matches!(answer_in(newer, 3), Err(PeerError::Unknown(what)) if what.contains("outcome")));
         let mut newer = answer_out(answer());
         newer.value.as_mut().expect("a value").kind = 99;
-        assert!(answer_in(newer, 3).expect_err("unknown").contains("kind"));
-        assert!(answer_in(answer_out(answer()), 2).expect_err("too large").contains("2 bytes"));
+        assert!(matches!(answer_in(newer, 3), Err(PeerError::Unknown(what)) if what.contains("kind")));
+        let too_large = answer_in(answer_out(answer()), 2);
+        assert!(matches!(too_large, Err(PeerError::Refused(ErrorCode::TooLarge))), "{too_large:?}");
         let nothing = peer_v1::InvalidateRequest { group: "scores".to_owned(), selection: None };
         assert!(invalidation_in(nothing).is_err(), "an unknown selection is not all keys");
     }

@@ -5,6 +5,7 @@
 
 use std::{
     collections::HashMap,
+    error::Error,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -12,10 +13,12 @@ use std::{
     time::Duration,
 };
 
+use hyper_util::client::legacy::connect::HttpConnector;
 use parking_lot::RwLock;
 use tokio::time::Instant;
 use tonic::transport::{Channel, Endpoint};
 
+use super::super::resolve::{PeerResolver, check_host};
 use crate::cluster::Address;
 
 /// Connections to one peer. A lone request takes the first; the others are used as the requests under way grow.
@@ -34,7 +37,7 @@ const CONNECTION_WINDOW: u32 = 8 << 20;
 /// The connections to all peers.
 #[derive(Debug)]
 pub(super) struct Links {
-    connect_timeout: Duration,
+    connector: HttpConnector<PeerResolver>,
     begun: Instant,
     links: RwLock<HashMap<Address, Arc<Link>>>,
 }
@@ -65,14 +68,19 @@ pub(super) struct Seat {
 impl Links {
     /// No connections yet. An attempt at one is given up after `connect_timeout`.
     pub(super) fn new(connect_timeout: Duration) -> Self {
-        Self { connect_timeout, begun: Instant::now(), links: RwLock::default() }
+        // As tonic makes its own, which would go wherever a name leads.
+        let mut connector = HttpConnector::new_with_resolver(PeerResolver);
+        connector.enforce_http(false);
+        connector.set_nodelay(true);
+        connector.set_connect_timeout(Some(connect_timeout));
+        Self { connector, begun: Instant::now(), links: RwLock::default() }
     }
 
     /// A place on the connection to `address` that has the least to do.
     ///
     /// # Errors
-    /// If the address can't be written as a URL.
-    pub(super) fn seat(&self, address: &Address) -> Result<Seat, tonic::transport::Error> {
+    /// If the address can't be written as a URL, or is never a peer's.
+    pub(super) fn seat(&self, address: &Address) -> Result<Seat, LinkError> {
         let link = self.link(address)?;
         let (at, lane) = link
             .lanes
@@ -81,18 +89,19 @@ impl Links {
             .min_by_key(|(_, lane)| lane.under_way.load(Ordering::Relaxed))
             .expect("there are lanes");
         lane.under_way.fetch_add(1, Ordering::Relaxed);
-        let channel = lane.channel.get_or_init(|| link.endpoint.connect_lazy()).clone();
+        let connect = || link.endpoint.connect_with_connector_lazy(self.connector.clone());
+        let channel = lane.channel.get_or_init(connect).clone();
         Ok(Seat { channel, lane: at, link })
     }
 
-    fn link(&self, address: &Address) -> Result<Arc<Link>, tonic::transport::Error> {
+    fn link(&self, address: &Address) -> Result<Arc<Link>, LinkError> {
         let now = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         if let Some(link) = self.links.read().get(address) {
             link.used.store(now, Ordering::Relaxed);
             return Ok(Arc::clone(link));
         }
         let link = Arc::new(Link {
-            endpoint: self.endpoint(address)?,
+            endpoint: endpoint(address)?,
             lanes: Default::default(),
             used: AtomicU64::new(now),
         });
@@ -100,17 +109,20 @@ impl Links {
         make_room(&mut links, now);
         Ok(Arc::clone(links.entry(address.clone()).or_insert(link)))
     }
+}
 
-    fn endpoint(&self, address: &Address) -> Result<Endpoint, tonic::transport::Error> {
-        Ok(Endpoint::from_shared(format!("http://{address}"))?
-            .connect_timeout(self.connect_timeout)
-            .tcp_nodelay(true)
-            .http2_keep_alive_interval(KEEP_ALIVE)
-            .keep_alive_timeout(KEEP_ALIVE)
-            .keep_alive_while_idle(true)
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW))
-    }
+/// Why there is no link to an address.
+type LinkError = Box<dyn Error + Send + Sync>;
+
+/// How the peer is spoken to, once there is a connection.
+fn endpoint(address: &Address) -> Result<Endpoint, LinkError> {
+    check_host(address.host())?;
+    Ok(Endpoint::from_shared(format!("http://{address}"))?
+        .http2_keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE)
+        .keep_alive_while_idle(true)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW))
 }
 
 /// Lets those go that have not been asked for long, and one more if there are too many still. Requests under way keep

@@ -3,10 +3,12 @@
 use std::{fmt::Write as _, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use http::HeaderMap;
+use http::{HeaderMap, Method};
+use reqwest::{RequestBuilder, Url};
 use thiserror::Error;
 
 use super::{
+    super::resolve::{PeerResolver, check_host},
     AGE_MS, BUDGET_MS, DIGEST, EPOCH, ERROR, HANDOVER_PATH, INVALIDATE_PATH, OUTCOME, OWNER_PATH,
     PEEK_MANY_PATH, PEEK_PATH, PING_PATH, REMAINING_MS,
     message::{ANSWER_ROOM, HandoverMessage, InvalidateMessage, PeekManyMessage, PeekedMessage},
@@ -45,11 +47,19 @@ impl HttpTransport {
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
             .tcp_nodelay(true)
+            .dns_resolver(PeerResolver)
             .pool_idle_timeout(Duration::from_secs(30))
             .retry(reqwest::retry::never())
             .build()
             .map_err(HttpClientError)?;
         Ok(Self { client, value_bytes_max })
+    }
+
+    /// A request to a peer. The URL is looked at after it was read, since some numbers are addresses for it: `0xa9fe0101`.
+    fn request(&self, method: Method, url: &str) -> Result<RequestBuilder, PeerError> {
+        let url = Url::parse(url).map_err(PeerError::unreachable)?;
+        check_host(url.host_str().unwrap_or_default()).map_err(PeerError::unreachable)?;
+        Ok(self.client.request(method, url))
     }
 
     /// Asks under `path`; `None` if the node has nothing in memory, which only a peek is told.
@@ -60,8 +70,7 @@ impl HttpTransport {
         request: &PeerRequest,
     ) -> Result<Option<PeerAnswer>, PeerError> {
         let asked = self
-            .client
-            .get(url(node, path, request))
+            .request(Method::GET, &url(node, path, request))?
             .header(EPOCH, request.epoch.to_string())
             .header(BUDGET_MS, request.budget.as_millis().to_string())
             .header(DIGEST, format!("{:016x}", request.digest))
@@ -80,7 +89,7 @@ impl HttpTransport {
         }
         let kind = header(response.headers(), http::header::CONTENT_TYPE.as_str())
             .and_then(ContentKind::from_media_type)
-            .ok_or_else(|| PeerError::Malformed("its content type is none that a value has".to_owned()))?;
+            .ok_or_else(|| PeerError::Unknown("its content type is none that a value has".to_owned()))?;
         let bytes = body(response, self.value_bytes_max, request.budget).await?;
         Ok(Some(PeerAnswer { value: Some(Value::new(bytes, kind)), ..answer }))
     }
@@ -109,8 +118,7 @@ impl HttpTransport {
     ) -> Result<Bytes, PeerError> {
         let body = serde_json::to_vec(message).map_err(|error| PeerError::Malformed(error.to_string()))?;
         let asked = self
-            .client
-            .post(format!("http://{}{path}", node.address))
+            .request(Method::POST, &format!("http://{}{path}", node.address))?
             .header(BUDGET_MS, budget.as_millis().to_string())
             .header(http::header::CONTENT_TYPE, "application/json")
             .body(body)
@@ -128,15 +136,16 @@ async fn body(
     bytes_max: usize,
     budget: Duration,
 ) -> Result<Bytes, PeerError> {
-    let too_large = || PeerError::Malformed(format!("its value has more than {bytes_max} bytes"));
+    // The node is well: in a change of the limits, its own may be the higher one for a while.
+    let too_large = PeerError::Refused(ErrorCode::TooLarge);
     let announced = response.content_length().unwrap_or(0);
     if announced > bytes_max as u64 {
-        return Err(too_large());
+        return Err(too_large);
     }
     let mut bytes = BytesMut::new();
     while let Some(chunk) = response.chunk().await.map_err(|error| failure(error, budget))? {
         if bytes.len() + chunk.len() > bytes_max {
-            return Err(too_large());
+            return Err(too_large);
         }
         if bytes.is_empty() && chunk.len() as u64 == announced {
             return Ok(exact(&chunk));
@@ -211,7 +220,7 @@ impl PeerTransport for HttpTransport {
     fn ping<'a>(&'a self, node: &'a Node, patience: Duration) -> BoxFuture<'a, Result<(), PeerError>> {
         Box::pin(async move {
             let url = format!("http://{}{PING_PATH}", node.address);
-            let asked = self.client.get(url).timeout(patience);
+            let asked = self.request(Method::GET, &url)?.timeout(patience);
             let response = asked.send().await.map_err(|error| failure(error, patience))?;
             match response.status().as_u16() {
                 204 => Ok(()),
@@ -242,9 +251,11 @@ fn failure(error: reqwest::Error, budget: Duration) -> PeerError {
 }
 
 fn refusal(headers: &HeaderMap, status: http::StatusCode) -> PeerError {
-    match header(headers, ERROR).and_then(ErrorCode::from_name) {
-        Some(code) => PeerError::Refused(code),
-        None => PeerError::Malformed(format!("status {} without a known code", status.as_u16())),
+    let status = status.as_u16();
+    match header(headers, ERROR).map(ErrorCode::from_name) {
+        Some(Some(code)) => PeerError::Refused(code),
+        Some(None) => PeerError::Unknown(format!("status {status} with a code of its own")),
+        None => PeerError::Malformed(format!("status {status} without a code")),
     }
 }
 
@@ -263,7 +274,7 @@ fn head(headers: &HeaderMap) -> Result<PeerAnswer, PeerError> {
     };
     let outcome = text(OUTCOME)?
         .parse::<Outcome>()
-        .map_err(|_| PeerError::Malformed(format!("the header {OUTCOME} names no outcome")))?;
+        .map_err(|_| PeerError::Unknown(format!("the header {OUTCOME} names no outcome")))?;
     let digest = u64::from_str_radix(text(DIGEST)?, 16)
         .map_err(|_| PeerError::Malformed(format!("the header {DIGEST} is no digest")))?;
     Ok(PeerAnswer {
@@ -273,4 +284,40 @@ fn head(headers: &HeaderMap) -> Result<PeerAnswer, PeerError> {
         remaining: Duration::from_millis(number(REMAINING_MS)?),
         digest,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderValue, StatusCode};
+
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        pairs
+            .iter()
+            .map(|(name, value)| (name.parse().expect("a name"), HeaderValue::from_static(value)))
+            .collect()
+    }
+
+    #[test]
+    fn a_newer_node_s_code_is_an_answer_and_a_strange_server_s_is_none() {
+        let error = refusal(&headers(&[(ERROR, "code_of_tomorrow")]), StatusCode::CONFLICT);
+        assert!(matches!(error, PeerError::Unknown(_)) && error.is_answer(), "{error:?}");
+        assert_eq!(error.final_code(), None, "another node may do better");
+        let error = refusal(&headers(&[(ERROR, "origin_busy")]), StatusCode::CONFLICT);
+        assert!(matches!(error, PeerError::Refused(ErrorCode::OriginBusy)), "the code says more: {error:?}");
+        let error = refusal(&headers(&[]), StatusCode::BAD_GATEWAY);
+        assert!(matches!(error, PeerError::Malformed(_)) && !error.is_answer(), "{error:?}");
+    }
+
+    #[test]
+    fn an_outcome_of_a_newer_version_is_not_guessed() {
+        let told = [(DIGEST, "1"), (AGE_MS, "0"), (REMAINING_MS, "1000")];
+        let with = |outcome| headers(&[&told[..], &[(OUTCOME, outcome)]].concat());
+        assert_eq!(head(&with("hit")).expect("well formed").outcome, Outcome::Hit);
+        let error = head(&with("outcome_of_tomorrow")).expect_err("unknown");
+        assert!(matches!(error, PeerError::Unknown(_)), "{error:?}");
+        let error = head(&headers(&told)).expect_err("no node says so");
+        assert!(matches!(error, PeerError::Malformed(_)), "{error:?}");
+    }
 }

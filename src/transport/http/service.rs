@@ -7,6 +7,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Status
 use http_body::Body;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, timeout_at},
+};
 
 use super::{
     super::callee::{Callee, CalleeError},
@@ -24,21 +28,28 @@ use crate::{
     telemetry::NodeMetrics,
 };
 
+/// Messages with a body that are read or worked on at once; others wait for a place. With [`BODY_BYTES_MAX`] this
+/// bounds what they take of the memory. Reads need no such limit: they have no body, and a group's flights have theirs.
+const POSTS_MAX: usize = 128;
+
 /// Answers other nodes.
 #[derive(Clone, Debug)]
 pub struct PeerService {
     callee: Callee,
+    /// Places for messages with a body.
+    posts: Arc<Semaphore>,
 }
 
 impl PeerService {
     /// A service for `groups`. `timeout_max` is the longest budget that a caller is given.
-    pub const fn new(
+    pub fn new(
         groups: Arc<Groups>,
         views: Arc<ViewCell>,
         metrics: NodeMetrics,
         timeout_max: Duration,
     ) -> Self {
-        Self { callee: Callee::new(groups, views, metrics, timeout_max) }
+        let callee = Callee::new(groups, views, metrics, timeout_max);
+        Self { callee, posts: Arc::new(Semaphore::new(POSTS_MAX)) }
     }
 
     async fn answer<B>(&self, request: Request<B>) -> Result<Response<Bytes>, CalleeError>
@@ -52,14 +63,8 @@ impl PeerService {
             return Err(CalleeError::new(ErrorCode::MethodNotAllowed, format!("this path answers {method}")));
         }
         if posted {
-            let budget = budget(request.headers())?.unwrap_or(Duration::MAX);
-            let (parts, body) = request.into_parts();
-            let body = self::body(body).await?;
-            return match parts.uri.path() {
-                HANDOVER_PATH => self.handover(&body, budget).await,
-                PEEK_MANY_PATH => self.peek_many(&body),
-                _ => self.invalidate(&body, budget),
-            };
+            let patience = self.callee.budget(budget(request.headers())?);
+            return self.posted(request, patience).await;
         }
         if path == PING_PATH {
             return Ok(empty(StatusCode::NO_CONTENT));
@@ -72,6 +77,30 @@ impl PeerService {
         let (group, key) = target_of(target, request.uri().query())?;
         let epoch = request.headers().get(EPOCH).and_then(|epoch| epoch.to_str().ok());
         self.callee.get(group, &key, budget(request.headers())?, epoch).await.map(reply)
+    }
+
+    /// Reads a message and does what it says. Nothing else bounds the wait for a body: the accept loop's deadlines are
+    /// about heads and idle connections.
+    async fn posted<B>(&self, request: Request<B>, patience: Duration) -> Result<Response<Bytes>, CalleeError>
+    where
+        B: Body<Error: std::error::Error + Send + Sync + 'static>,
+    {
+        let deadline = Instant::now() + patience;
+        let Ok(Ok(_place)) = timeout_at(deadline, self.posts.acquire()).await else {
+            let detail = format!("{POSTS_MAX} messages are under way at this node");
+            return Err(CalleeError::new(ErrorCode::Overloaded, detail));
+        };
+        let (parts, body) = request.into_parts();
+        let body = timeout_at(deadline, self::body(body)).await.unwrap_or_else(|_| {
+            let detail = format!("the body did not come within {patience:?}");
+            Err(CalleeError::new(ErrorCode::DeadlineExceeded, detail))
+        })?;
+        let budget = deadline.saturating_duration_since(Instant::now());
+        match parts.uri.path() {
+            HANDOVER_PATH => self.handover(&body, budget).await,
+            PEEK_MANY_PATH => self.peek_many(&body),
+            _ => self.invalidate(&body, budget),
+        }
     }
 
     fn invalidate(&self, body: &[u8], budget: Duration) -> Result<Response<Bytes>, CalleeError> {
@@ -188,4 +217,87 @@ fn reply(answer: PeerAnswer) -> Response<Bytes> {
         None => *response.status_mut() = StatusCode::NOT_FOUND,
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        convert::Infallible,
+        pin::Pin,
+        task::{Context, Poll},
+    };
+
+    use http_body::Frame;
+
+    use super::*;
+    use crate::cluster::{Address, Node, View};
+
+    const PATIENCE: Duration = Duration::from_secs(2);
+
+    /// A body of which nothing ever comes.
+    struct Never;
+
+    impl Body for Never {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            Poll::Pending
+        }
+    }
+
+    fn service() -> PeerService {
+        let me = Node::new(Address::new("localhost:1").expect("an address"));
+        let views = Arc::new(ViewCell::new(View::new(me, [], 8)));
+        let groups = Arc::new(Groups::new([], None).expect("no groups"));
+        PeerService::new(groups, views, NodeMetrics::new(), PATIENCE)
+    }
+
+    fn post<B>(path: &str, body: B) -> Request<B> {
+        Request::post(path).body(body).expect("a request")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_does_not_come_is_given_up() {
+        let service = service();
+        for path in [INVALIDATE_PATH, HANDOVER_PATH] {
+            let begun = Instant::now();
+            let error = service.answer(post(path, Never)).await.expect_err("there is nothing to do");
+            assert_eq!(error.code, ErrorCode::DeadlineExceeded);
+            assert!((PATIENCE..PATIENCE * 2).contains(&begun.elapsed()), "{:?}", begun.elapsed());
+        }
+        let begun = Instant::now();
+        let mut short = post(INVALIDATE_PATH, Never);
+        short.headers_mut().insert(BUDGET_MS, HeaderValue::from_static("100"));
+        assert!(service.answer(short).await.is_err());
+        assert!(begun.elapsed() < PATIENCE, "no longer than the caller waits");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn messages_that_hang_leave_room_and_give_their_places_back() {
+        let service = service();
+        let hung: Vec<_> = (0..POSTS_MAX)
+            .map(|_| {
+                let service = service.clone();
+                tokio::spawn(async move { service.answer(post(INVALIDATE_PATH, Never)).await })
+            })
+            .collect();
+        while service.posts.available_permits() > 0 {
+            tokio::task::yield_now().await;
+        }
+        let mut short = post(INVALIDATE_PATH, Full::new(Bytes::new()));
+        short.headers_mut().insert(BUDGET_MS, HeaderValue::from_static("100"));
+        assert_eq!(service.answer(short).await.expect_err("all are taken").code, ErrorCode::Overloaded);
+        let ping = Request::get(PING_PATH).body(Full::new(Bytes::new())).expect("a request");
+        assert_eq!(service.answer(ping).await.expect("a sign of life").status(), StatusCode::NO_CONTENT);
+        for hung in hung {
+            assert!(hung.await.expect("no panic").is_err());
+        }
+        let body = Full::new(Bytes::from_static(br#"{"group":"scores","keys":[]}"#));
+        let error = service.answer(post(INVALIDATE_PATH, body)).await.expect_err("there is no group");
+        assert_ne!(error.code, ErrorCode::Overloaded);
+    }
 }
