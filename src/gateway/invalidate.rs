@@ -12,8 +12,9 @@ use axum::{
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::{GatewayParts, axum_problem};
+use super::{DiscoverySource, GatewayParts, axum_problem, no_view};
 use crate::{
+    cluster::ViewCell,
     codec::base64url_decode,
     error::ErrorCode,
     group::{Groups, InvalidationReport, Key, Selection},
@@ -28,12 +29,19 @@ pub(super) fn routes(parts: GatewayParts) -> Router {
     Router::new()
         .route("/api/v1/groups/{group}/keys:invalidate", post(invalidate))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .with_state(Parts { groups: parts.groups, timeout: parts.request_timeout })
+        .with_state(Parts {
+            groups: parts.groups,
+            views: parts.views,
+            discovery: parts.discovery,
+            timeout: parts.request_timeout,
+        })
 }
 
 #[derive(Clone)]
 struct Parts {
     groups: Arc<Groups>,
+    views: Arc<ViewCell>,
+    discovery: Arc<dyn DiscoverySource>,
     timeout: Duration,
 }
 
@@ -108,11 +116,17 @@ async fn invalidate(
         Ok(selection) => selection,
         Err((code, detail)) => return axum_problem(code, detail),
     };
+    if parts.views.is_provisional() {
+        return no_view().into_response().map(axum::body::Body::from);
+    }
+    // Asked first: what is known only afterwards was told to nobody.
+    let is_listed = parts.discovery.report().listed;
     let deadline = Instant::now() + parts.timeout;
     // In a task of its own: a client that hangs up does not leave some nodes told and others not.
     let work = tokio::spawn(async move { group.invalidate_everywhere(&selection, deadline).await });
     match work.await {
-        Ok(report) => Json(Report::from(report)).into_response(),
+        Ok(report) if is_listed => Json(Report::from(report)).into_response(),
+        Ok(report) => Json(Report::from(report).with_unknown_nodes()).into_response(),
         Err(_) => axum_problem(ErrorCode::ShuttingDown, "the node is stopping"),
     }
 }
@@ -137,6 +151,18 @@ fn selection(body: &[u8]) -> Result<Selection, (ErrorCode, String)> {
         },
         (None, None, Some(true)) => Ok(Selection::Prefix(Vec::new())),
         _ => Err(bad(format!("the body names keys, a prefix, or all, one of them; write {EXPECTED}"))),
+    }
+}
+
+impl Report {
+    /// What is reported while the other nodes are a guess: there may be some that were not told.
+    fn with_unknown_nodes(mut self) -> Self {
+        self.complete = false;
+        self.failed.push(Failed {
+            node: "discovery".to_owned(),
+            error: "etcd has not answered since the start: other nodes are not known",
+        });
+        self
     }
 }
 
