@@ -20,5 +20,5 @@ pub use node::{
     ADDRESS_BYTES_MAX, Address, AddressError, HexError, Node, NodeId, PROTOCOL_VERSION, WEIGHT_MAX,
 };
 pub use place::{Place, place};
-pub use ring::{Point, Ring, Successors, VIRTUAL_NODES_MAX};
+pub use ring::{POINTS_MAX, Point, Ring, Successors, VIRTUAL_NODES_MAX};
 pub use view::{Epoch, View, ViewCell};

@@ -52,7 +52,7 @@ pub struct Plane {
 pub type Rpcs = tonic::service::Routes;
 /// No gRPC is spoken by this build.
 #[cfg(not(feature = "grpc"))]
-pub type Rpcs = std::convert::Infallible;
+pub type Rpcs = Infallible;
 
 /// Serves `plane` until `tasks` stops, and then waits for the requests under way. Connections beyond the limit stay in
 /// the listener's backlog.
