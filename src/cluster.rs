@@ -21,5 +21,5 @@ pub use node::{
     is_never_peer,
 };
 pub use place::{Place, place};
-pub use ring::{Point, Ring, Successors, VIRTUAL_NODES_MAX};
+pub use ring::{POINTS_MAX, Point, Ring, Successors, VIRTUAL_NODES_MAX};
 pub use view::{Epoch, View, ViewCell};

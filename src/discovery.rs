@@ -24,7 +24,7 @@ pub use etcd::{EtcdDiscovery, EtcdHandle, EtcdListing, EtcdSetupError, EtcdStatu
 pub use static_list::{StaticList, StaticListHandle};
 
 use crate::{
-    cluster::{Address, Node, View, ViewCell},
+    cluster::{Address, Node, POINTS_MAX, View, ViewCell},
     group::BoxFuture,
     telemetry::{NodeMetrics, field},
 };
@@ -83,6 +83,7 @@ pub async fn follow(
             ended = &mut running => return ended,
         };
         let view = views.load().change(members);
+        warn_of_crowd(&views.load(), &view);
         let changed = view.epoch() != views.load().epoch();
         if changed {
             tracing::info!(
@@ -93,10 +94,29 @@ pub async fn follow(
             );
         }
         metrics.view(view.nodes().len(), changed);
+        metrics.keep_peers(|peer| view.has(peer));
         views.store(view);
         in_force(&views.load());
         if let Some(first) = first.take() {
             first();
         }
     }
+}
+
+/// How many nodes a line names.
+const NAMED_MAX: usize = 20;
+
+/// Says who owns next to nothing, because the ring is full, when that changes.
+fn warn_of_crowd(before: &View, after: &View) {
+    let mut crowd = after.ring().crowded_out().peekable();
+    if crowd.peek().is_none() || before.ring().crowded_out().eq(after.ring().crowded_out()) {
+        return;
+    }
+    let named: Vec<_> = crowd.by_ref().take(NAMED_MAX).map(Address::as_str).collect();
+    tracing::warn!(
+        nodes = named.join(" "),
+        more = crowd.count(),
+        points_max = POINTS_MAX,
+        "the nodes' weights are more than the ring has points for; these own next to nothing"
+    );
 }

@@ -15,6 +15,8 @@ mod keys;
 mod layers;
 mod reply;
 mod target;
+#[cfg(test)]
+mod tests;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -26,6 +28,7 @@ use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
+pub use cluster::{DiscoveryReport, DiscoverySource};
 #[cfg(feature = "grpc")]
 pub use grpc::{OtherService, client_rpcs};
 pub use health::Readiness;
@@ -48,6 +51,8 @@ pub struct GatewayParts {
     pub groups: Arc<Groups>,
     /// Who is in the cluster.
     pub views: Arc<ViewCell>,
+    /// How that is known.
+    pub discovery: Arc<dyn DiscoverySource>,
     /// Who of them is well.
     pub peers: Arc<Peers>,
     /// What `/metrics` renders.
@@ -105,6 +110,9 @@ impl Gateway {
 
     async fn missed(self, target: Owned, headers: HeaderMap) -> Response<GatewayBody> {
         let Some(_place) = self.in_flight.enter() else { return problem(self.in_flight.full()) };
+        if self.parts.views.is_provisional() {
+            return problem(no_view());
+        }
         let deadline = Instant::now() + self.parts.request_timeout;
         match target.group.miss(&target.key, deadline).await {
             Ok(answer) => self.reply.answer(&target.group, answer, &headers),
@@ -166,6 +174,12 @@ fn public_routes(parts: GatewayParts) -> Router {
 
 fn problem(problem: Problem) -> Response<GatewayBody> {
     problem.into_response().map(|body| http_body_util::Either::Left(Full::new(body)))
+}
+
+/// The answer of a node that does not know yet who else is there: it would take every key for its own, and tell nobody
+/// of an invalidation.
+fn no_view() -> Problem {
+    Problem::new(ErrorCode::PeerUnavailable, "the node is starting, and does not know the other nodes yet")
 }
 
 /// A problem as an axum route answers it.

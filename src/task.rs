@@ -1,6 +1,13 @@
 //! Tasks that somebody joins: one owner spawns, names, cancels and waits.
 
-use std::{future::Future, time::Duration};
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::task::JoinHandle;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -9,6 +16,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 #[derive(Clone, Debug, Default)]
 pub struct Tasks {
     tracker: TaskTracker,
+    /// Not a token: it is read for each answer, and a token takes a lock.
+    is_closing: Arc<AtomicBool>,
     stop: CancellationToken,
 }
 
@@ -44,6 +53,16 @@ impl Tasks {
             let _alarm = alarm;
             future.await;
         });
+    }
+
+    /// Notes that the node will stop soon: whoever is answered from now on should go elsewhere the next time.
+    pub fn close(&self) {
+        self.is_closing.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the node stops, or will soon.
+    pub fn is_closing(&self) -> bool {
+        self.is_closing.load(Ordering::Relaxed)
     }
 
     /// Tells every task to end.

@@ -10,6 +10,8 @@ mod program {
     mod limits;
     mod logs;
     mod malformed;
+    #[cfg(feature = "etcd")]
+    mod membership;
     mod origin;
     mod stampede;
     mod story;
@@ -18,3 +20,8 @@ mod program {
 #[path = "support/lib.rs"]
 #[expect(dead_code, reason = "the measurements in benches/ use the rest of it")]
 mod support;
+
+#[cfg(feature = "etcd")]
+#[path = "support/etcd.rs"]
+#[expect(dead_code, reason = "shared with the tests of discovery")]
+mod server;

@@ -6,6 +6,7 @@ use crate::{
     cluster::Node,
     config::Config,
     discovery::{Discovery, DiscoveryKind, StaticList, StaticListHandle},
+    gateway::{DiscoveryReport, DiscoverySource},
     telemetry::NodeMetrics,
 };
 
@@ -49,6 +50,15 @@ impl Membership {
         }
     }
 
+    /// Ends when nothing in the membership keeps the node from wanting requests. Cancel safe.
+    pub(super) async fn admitted(&self) {
+        match self {
+            Self::List(_) => {}
+            #[cfg(feature = "etcd")]
+            Self::Etcd(handle) => handle.admitted().await,
+        }
+    }
+
     /// Tells the others that this node leaves; whether they have been told. It is not an error that they could not be.
     pub(super) async fn leave(&self) -> bool {
         match self {
@@ -74,17 +84,83 @@ impl Membership {
     }
 }
 
-/// What `me` says of its API to others: where it listens, or that port at its own host if that is every interface.
-pub(super) fn api_address(config: &Config) -> Option<String> {
-    let listen = config.api.enabled.then_some(config.api.listen)?;
-    Some(match listen.ip() {
-        ip if !ip.is_unspecified() => listen.to_string(),
-        _ => {
-            let host = config.node.advertise.host();
-            match host.parse() {
-                Ok(IpAddr::V6(ip)) => format!("[{ip}]:{}", listen.port()),
-                _ => format!("{host}:{}", listen.port()),
+impl DiscoverySource for Membership {
+    fn report(&self) -> DiscoveryReport {
+        match self {
+            Self::List(_) => DiscoveryReport {
+                kind: "static",
+                listed: true,
+                connected: None,
+                registered: None,
+                foreign: Vec::new(),
+                foreign_count: 0,
+            },
+            #[cfg(feature = "etcd")]
+            Self::Etcd(handle) => {
+                let status = handle.status();
+                DiscoveryReport {
+                    kind: "etcd",
+                    listed: status.has_listed,
+                    connected: Some(status.has_listed && status.away_for.is_none()),
+                    registered: Some(status.is_registered),
+                    foreign: status.foreign,
+                    foreign_count: status.foreign_count,
+                }
             }
         }
-    })
+    }
+}
+
+/// What `me` says of its API to others: where it listens, or that port at its own host if that is every interface.
+/// Nothing, if only this machine reaches the API and others reach the node: they would dial themselves.
+pub(super) fn api_address(config: &Config) -> Option<String> {
+    let listen = config.api.enabled.then_some(config.api.listen)?;
+    let host = config.node.advertise.host();
+    match listen.ip().to_canonical() {
+        ip if ip.is_unspecified() => Some(match host.parse() {
+            Ok(IpAddr::V6(ip)) => format!("[{ip}]:{}", listen.port()),
+            _ => format!("{host}:{}", listen.port()),
+        }),
+        ip if ip.is_loopback() && !is_loopback(host) => None,
+        _ => Some(listen.to_string()),
+    }
+}
+
+/// Whether `host` means the machine on which it is said: `localhost` and names below it (RFC 6761), and addresses.
+fn is_loopback(host: &str) -> bool {
+    let is_below = |host: &str| host.to_ascii_lowercase().ends_with(".localhost");
+    match host.parse::<IpAddr>() {
+        Ok(ip) => ip.to_canonical().is_loopback(),
+        Err(_) => host.eq_ignore_ascii_case("localhost") || is_below(host),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::Address;
+
+    #[test]
+    fn an_api_is_told_of_where_others_reach_it() {
+        for (listen, advertise, told) in [
+            ("127.0.0.1:8000", "localhost:10001", Some("127.0.0.1:8000")),
+            ("127.0.0.1:8000", "127.0.0.2:10001", Some("127.0.0.1:8000")),
+            ("[::1]:8000", "n1.LocalHost:10001", Some("[::1]:8000")),
+            ("127.0.0.1:8000", "10.0.0.7:10001", None),
+            ("127.0.0.1:8000", "n1.example:10001", None),
+            ("[::1]:8000", "[fd00::7]:10001", None),
+            ("[::ffff:127.0.0.1]:8000", "10.0.0.7:10001", None),
+            ("10.0.0.7:8000", "n1.example:10001", Some("10.0.0.7:8000")),
+            ("0.0.0.0:8000", "n1.example:10001", Some("n1.example:8000")),
+            ("[::]:8000", "[fd00::7]:10001", Some("[fd00::7]:8000")),
+            ("0.0.0.0:8000", "localhost:10001", Some("localhost:8000")),
+        ] {
+            let mut config = Config::default();
+            config.api.enabled = true;
+            config.api.listen = listen.parse().expect("an address");
+            config.node.advertise = Address::new(advertise).expect("an address");
+            assert_eq!(api_address(&config).as_deref(), told, "{listen} {advertise}");
+        }
+        assert_eq!(api_address(&Config::default()), None, "it is off");
+    }
 }

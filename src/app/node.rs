@@ -83,6 +83,8 @@ pub struct Node {
     metrics: NodeMetrics,
     membership: Membership,
     grace: Duration,
+    /// Whether clients have a plane of their own.
+    has_api: bool,
 }
 
 impl Node {
@@ -101,7 +103,7 @@ impl Node {
             ..cluster::Node::new(config.node.advertise.clone())
         };
         let (discovery, membership) = Membership::new(&config, &me, &metrics)?;
-        let views = Arc::new(ViewCell::new(View::new(me.clone(), [], config.cluster.virtual_nodes)));
+        let views = Arc::new(ViewCell::provisional(View::new(me.clone(), [], config.cluster.virtual_nodes)));
         metrics.view(1, false);
         let peers = Peers::new(
             transport(&config)?,
@@ -125,6 +127,7 @@ impl Node {
         let parts = GatewayParts {
             groups: Arc::clone(&groups),
             views: Arc::clone(&views),
+            discovery: Arc::new(membership.clone()),
             peers: Arc::clone(&peers),
             metrics: metrics.clone(),
             readiness: readiness.clone(),
@@ -149,6 +152,7 @@ impl Node {
             "admin plane",
             net::serve(plane("admin", listeners.admin), admin, *limits, tasks.clone()),
         );
+        let has_api = listeners.api.is_some();
         if let Some(listener) = listeners.api {
             let api = Gateway::api(parts);
             let rpcs = api_rpcs(&api);
@@ -159,6 +163,7 @@ impl Node {
         }
         let node = Self {
             grace: config.limits.shutdown_grace,
+            has_api,
             tasks,
             readiness,
             groups,
@@ -172,7 +177,8 @@ impl Node {
         Ok(node)
     }
 
-    /// Follows the discovery; once there is a view, preloads what is the node's own and says that it is ready.
+    /// Follows the discovery; once there is a view, and nothing against the node's taking part, preloads what is the
+    /// node's own and says that it is ready.
     fn join(&self, discovery: Box<dyn Discovery>, preloads: Vec<Preload>) {
         let (seen, first_view) = tokio::sync::oneshot::channel();
         let peers = Arc::clone(&self.peers);
@@ -187,7 +193,7 @@ impl Node {
             },
         );
         let tasks = self.tasks.clone();
-        self.tasks.spawn(async move {
+        self.tasks.spawn_critical("discovery", async move {
             tokio::select! {
                 () = tasks.stopping().cancelled() => {}
                 ended = follow => if let Err(error) = ended {
@@ -196,12 +202,14 @@ impl Node {
                 }
             }
         });
-        let (readiness, stopping) = (self.readiness.clone(), self.tasks.stopping().clone());
+        let (readiness, membership) = (self.readiness.clone(), self.membership.clone());
+        let stopping = self.tasks.stopping().clone();
         self.tasks.spawn(async move {
             let prepare = async {
                 if first_view.await.is_err() {
                     return;
                 }
+                membership.admitted().await;
                 for preload in preloads {
                     preload.run().await;
                 }
@@ -243,9 +251,14 @@ impl Node {
 
     /// Answers the requests under way, takes no more, and ends; at the latest after the configured grace.
     pub async fn stop(&self) {
-        let deadline = Instant::now() + self.grace;
+        let begun = Instant::now();
+        let deadline = begun + self.grace;
         self.readiness.stopping();
-        self.leave(deadline).await;
+        self.tasks.close();
+        // If a part has failed, the planes are closed already.
+        if !self.tasks.stopping().is_cancelled() {
+            self.leave(begun).await;
+        }
         self.tasks.stop();
         if self.tasks.join(deadline.saturating_duration_since(Instant::now()).max(STOP_MIN)).await {
             tracing::info!("the node has stopped");
@@ -255,21 +268,27 @@ impl Node {
     }
 
     /// Withdraws from the membership, names the hottest keys to their new owners, and goes on serving while the news
-    /// spreads. Where nobody can be told (a static list), the others would go on asking here: nothing is handed over.
-    async fn leave(&self, deadline: Instant) {
+    /// spreads: to other nodes from etcd, to balancers and clients from `/readyz` and each answer. Where no node can be
+    /// told (a static list), the others would go on asking here: nothing is handed over.
+    async fn leave(&self, begun: Instant) {
         let announced = self.membership.leave().await;
-        if !announced || self.views.load().nodes().len() < 2 {
+        let has_peers = self.views.load().nodes().len() > 1;
+        if !has_peers && !self.has_api {
             return;
         }
-        let spread = Instant::now() + NEWS_SPREAD;
+        let told_at = if announced { Instant::now() } else { begun };
+        let serve_until = (told_at + NEWS_SPREAD).min(begun + self.grace.saturating_sub(STOP_MIN));
         // Half of the grace is for the requests under way.
-        let handed_over_by = deadline - self.grace / 2;
-        tokio::time::sleep_until((Instant::now() + NEWS_SETTLE).min(deadline)).await;
-        let epoch = self.views.load().epoch();
-        self.hand_over(handed_over_by).await;
-        tokio::time::sleep_until(spread.min(deadline)).await;
+        let handed_over_by = begun + self.grace / 2;
+        let mut epoch = None;
+        if announced && has_peers {
+            tokio::time::sleep_until((told_at + NEWS_SETTLE).min(serve_until)).await;
+            epoch = Some(self.views.load().epoch());
+            self.hand_over(handed_over_by).await;
+        }
+        tokio::time::sleep_until(serve_until).await;
         // Nodes that came or went in the meantime made others the owners.
-        if self.views.load().epoch() != epoch {
+        if epoch.is_some_and(|epoch| self.views.load().epoch() != epoch) {
             self.hand_over(handed_over_by).await;
         }
     }
@@ -418,4 +437,37 @@ async fn groups(
         groups.push(group);
     }
     Ok((Arc::new(Groups::new(groups, config.default_group.as_ref())?), preloads))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{cluster::Node as Member, discovery::DiscoveryError, group::BoxFuture};
+
+    /// A discovery with a defect.
+    struct Broken;
+
+    impl Discovery for Broken {
+        fn run(
+            self: Box<Self>,
+            _: tokio::sync::mpsc::Sender<Vec<Member>>,
+        ) -> BoxFuture<'static, Result<(), DiscoveryError>> {
+            Box::pin(async { panic!("on purpose") })
+        }
+    }
+
+    async fn node() -> Node {
+        let mut config = Config::default();
+        let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        (config.node.listen, config.admin.listen) = (anywhere, anywhere);
+        let listeners = Listeners::bind(&config).await.expect("there are free ports");
+        Node::start(config, listeners, Arc::from("")).await.expect("it starts")
+    }
+
+    #[tokio::test]
+    async fn a_node_whose_discovery_fails_stops() {
+        let node = node().await;
+        node.join(Box::new(Broken), Vec::new());
+        tokio::time::timeout(Duration::from_secs(20), node.failed()).await.expect("it does not go on alone");
+    }
 }

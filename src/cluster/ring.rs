@@ -27,6 +27,10 @@ use super::{
 /// The most points a member of weight 1 may have.
 pub const VIRTUAL_NODES_MAX: u32 = 16_384;
 
+/// The most points of all members together; those beyond have one each. Enough for 2,000 members as they are by
+/// default.
+pub const POINTS_MAX: u32 = 1 << 22;
+
 /// An immutable ring of at least one member. Memory: about 9 bytes a point.
 #[derive(Clone, PartialEq)]
 pub struct Ring {
@@ -52,7 +56,8 @@ impl Ring {
     ///
     /// The order does not matter. Of an address that comes twice the greater weight counts. A weight
     /// outside 1 to [`WEIGHT_MAX`](super::WEIGHT_MAX) and `virtual_nodes` outside 1 to
-    /// [`VIRTUAL_NODES_MAX`] are clamped: no member can take the ring from the others.
+    /// [`VIRTUAL_NODES_MAX`] are clamped: no member can take the ring from the others. All together have
+    /// [`POINTS_MAX`] points at most, see [`Ring::crowded_out`].
     pub fn new(members: &[(Address, u32)], virtual_nodes: u32) -> Option<Self> {
         build::new(members.to_vec(), virtual_nodes)
     }
@@ -89,6 +94,15 @@ impl Ring {
     /// The number of points, of all members together.
     pub fn points(&self) -> usize {
         self.points.len()
+    }
+
+    /// The members for whose points there is no room: with all members before them, by address, they would have more
+    /// than [`POINTS_MAX`]. Each has one point instead, and so owns next to nothing.
+    pub fn crowded_out(&self) -> impl Iterator<Item = &Address> {
+        let counts = build::counts(POINTS_MAX, &self.members, self.virtual_nodes);
+        self.members.iter().zip(counts).filter_map(|((address, weight), count)| {
+            (count < build::points_of(*weight, self.virtual_nodes)).then_some(address)
+        })
     }
 
     /// Bytes on the heap, the addresses left out.

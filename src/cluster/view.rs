@@ -117,6 +117,11 @@ impl View {
         at.ok().map(|at| &self.nodes[at])
     }
 
+    /// Whether a node at `address` is in the view.
+    pub fn has(&self, address: &str) -> bool {
+        self.nodes.binary_search_by(|node| node.address.as_str().cmp(address)).is_ok()
+    }
+
     /// The ring, whose members are [`View::nodes`], index by index.
     pub fn ring(&self) -> &Ring {
         &self.ring

@@ -24,7 +24,7 @@ mod reporter;
 mod shared;
 mod watching;
 
-use std::{sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use thiserror::Error;
 use tokio::{
@@ -66,10 +66,14 @@ pub struct EtcdHandle(Arc<Shared>);
 pub struct EtcdStatus {
     /// Since when etcd can't be read, if it can't.
     pub away_for: Option<Duration>,
+    /// Whether etcd has said who is there since the start; else the members are the configured peers.
+    pub has_listed: bool,
     /// Whether this node's entry is there, as far as it knows.
     pub is_registered: bool,
     /// What is registered under the same service and is not a node: never on the ring.
     pub foreign: Vec<String>,
+    /// How many of them there are; the first 100 are listed.
+    pub foreign_count: usize,
 }
 
 /// Why the lease could not be revoked. The entry goes when the lease ends by itself.
@@ -118,12 +122,12 @@ impl EtcdDiscovery {
 }
 
 impl Discovery for EtcdDiscovery {
-    /// The first report comes when the members are listed and this node is registered; without an answer from etcd,
-    /// after two seconds, with the configured peers. If another process is registered at this node's address, it comes
-    /// when that one's lease has ended.
+    /// The first report comes when the members are listed and this node is registered, or has found another process at
+    /// its address; without an answer from etcd, after two seconds, with the configured peers.
     ///
     /// # Errors
-    /// [`DiscoveryError::AddressTaken`] if that lease does not end: before the first report only.
+    /// [`DiscoveryError::AddressTaken`] if that process keeps its lease alive: before this node is
+    /// [admitted](EtcdHandle::admitted) only.
     fn run(
         self: Box<Self>,
         reports: mpsc::Sender<Vec<Node>>,
@@ -148,6 +152,7 @@ impl Discovery for EtcdDiscovery {
             };
             tokio::select! {
                 error = registered => Err(error),
+                never = admission(&shared) => match never {},
                 () = watching::run(&shared, &board) => Ok(()),
                 () = reporter::run(&shared, &board, &cluster.peers, &reports) => Ok(()),
             }
@@ -155,7 +160,19 @@ impl Discovery for EtcdDiscovery {
     }
 }
 
+/// Admits the node when its time has come, and ends never.
+async fn admission(shared: &Shared) -> Infallible {
+    shared.admit().await;
+    std::future::pending().await
+}
+
 impl EtcdHandle {
+    /// Ends when the node may want requests: it is registered, or etcd has not answered for two seconds; not while
+    /// another process is registered at its address. Cancel safe.
+    pub async fn admitted(&self) {
+        self.0.admitted().await;
+    }
+
     /// Withdraws the node's entry by revoking its lease, and registers no more; the discovery goes on reporting. A
     /// second call does nothing.
     ///
@@ -196,10 +213,13 @@ impl EtcdHandle {
     /// How things are.
     pub fn status(&self) -> EtcdStatus {
         let Self(shared) = self;
+        let (foreign, foreign_count) = shared.foreign();
         EtcdStatus {
             away_for: shared.away().map(|since| since.elapsed()),
+            has_listed: shared.has_listed(),
             is_registered: matches!(*shared.registration().borrow(), Registration::Registered { .. }),
-            foreign: shared.foreign(),
+            foreign,
+            foreign_count,
         }
     }
 

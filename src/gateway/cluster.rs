@@ -1,6 +1,6 @@
 //! `/api/v1/cluster`: who is in the cluster, and who owns a key and why.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use axum::{
     Json, Router,
@@ -17,18 +17,49 @@ use crate::{
     group::{Groups, Peers},
 };
 
+/// Tells how the node learns who is in the cluster.
+pub trait DiscoverySource: fmt::Debug + Send + Sync {
+    /// How things are.
+    fn report(&self) -> DiscoveryReport;
+}
+
+/// How the node learns who is in the cluster, and how that goes.
+#[derive(Clone, Debug, Serialize)]
+pub struct DiscoveryReport {
+    /// `static` or `etcd`.
+    pub kind: &'static str,
+    /// Whether the members come from where they are kept; else the node knows no more than its configuration.
+    pub listed: bool,
+    /// Whether that place can be read now; `None` for a list.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connected: Option<bool>,
+    /// Whether the node's own entry is there, as far as it knows; `None` for a list.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub registered: Option<bool>,
+    /// The addresses of entries that are not nodes', and so not on the ring. Not all, if there are many.
+    pub foreign: Vec<String>,
+    /// How many such entries there are.
+    pub foreign_count: usize,
+}
+
 #[derive(Clone)]
 struct Parts {
     groups: Arc<Groups>,
     views: Arc<ViewCell>,
     peers: Arc<Peers>,
+    discovery: Arc<dyn DiscoverySource>,
 }
 
 pub(super) fn routes(parts: GatewayParts) -> Router {
     Router::new()
         .route("/api/v1/cluster", get(cluster))
         .route("/api/v1/cluster/owner", get(owner))
-        .with_state(Parts { groups: parts.groups, views: parts.views, peers: parts.peers })
+        .with_state(Parts {
+            groups: parts.groups,
+            views: parts.views,
+            peers: parts.peers,
+            discovery: parts.discovery,
+        })
 }
 
 #[derive(Serialize)]
@@ -38,6 +69,7 @@ struct ClusterReport {
     /// Equal at nodes with equal views.
     epoch: String,
     virtual_nodes: u32,
+    discovery: DiscoveryReport,
     nodes: Vec<NodeReport>,
 }
 
@@ -50,6 +82,15 @@ struct NodeReport {
     share: f64,
     /// How the node that answers sees it: `healthy`, `ejected` or `probing`.
     health: &'static str,
+    /// Which process it is; absent where it has not said so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<String>,
+    /// Where it answers clients, if it has said so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    api: Option<String>,
+    /// What it speaks to other nodes, if it has said so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    protocol: Option<u32>,
 }
 
 async fn cluster(State(parts): State<Parts>) -> Json<ClusterReport> {
@@ -68,12 +109,16 @@ async fn cluster(State(parts): State<Parts>) -> Json<ClusterReport> {
                 .iter()
                 .find(|peer| peer.address == node.address)
                 .map_or("healthy", |peer| peer.state),
+            id: node.id.map(|id| id.to_string()),
+            api: node.api.clone(),
+            protocol: node.id.map(|_| node.protocol),
         })
         .collect();
     Json(ClusterReport {
         node: view.me().address.to_string(),
         epoch: view.epoch().to_string(),
         virtual_nodes: view.ring().virtual_nodes(),
+        discovery: parts.discovery.report(),
         nodes,
     })
 }

@@ -16,9 +16,11 @@ use tonic::{Request, Response, Status, metadata::MetadataMap, server::NamedServi
 use super::{
     Gateway, GatewayParts,
     layers::InFlight,
+    no_view,
     reply::{ABSENT, NodeReply},
 };
 use crate::{
+    cluster::ViewCell,
     error::ErrorCode,
     group::{Answer, Group, Groups, check_key},
     problem::Problem,
@@ -41,6 +43,7 @@ const CLIENT_SERVICE: &str = GGroupCacheServer::<ClientRpcs>::NAME;
 #[derive(Clone, Debug)]
 struct ClientRpcs {
     groups: Arc<Groups>,
+    views: Arc<ViewCell>,
     request_timeout: Duration,
     in_flight: InFlight,
     reply: Arc<NodeReply>,
@@ -76,6 +79,7 @@ fn routes(
 ) -> Routes {
     let clients = ClientRpcs {
         groups: Arc::clone(&parts.groups),
+        views: Arc::clone(&parts.views),
         request_timeout: parts.request_timeout,
         in_flight,
         reply,
@@ -134,6 +138,9 @@ impl ClientRpcs {
         let Some(_place) = self.in_flight.enter() else {
             return Err(rpc::problem_status(&self.in_flight.full()));
         };
+        if self.views.is_provisional() {
+            return Err(rpc::problem_status(&no_view()));
+        }
         let asked =
             read_timeout(metadata).map_err(|error| refused(ErrorCode::BadRequest, error.to_string()))?;
         let timeout = asked.map_or(self.request_timeout, |asked| asked.min(self.request_timeout));

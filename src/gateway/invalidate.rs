@@ -12,8 +12,9 @@ use axum::{
 use http::{HeaderMap, header};
 use serde::{Deserialize, Serialize};
 
-use super::{GatewayParts, axum_problem, layers::Deadline};
+use super::{DiscoverySource, GatewayParts, axum_problem, layers::Deadline, no_view};
 use crate::{
+    cluster::ViewCell,
     codec::base64url_decode,
     error::ErrorCode,
     group::{Groups, InvalidationReport, Key, Selection},
@@ -34,12 +35,16 @@ pub(super) fn routes(parts: GatewayParts) -> Router {
         .with_state(Parts {
             groups: parts.groups,
             report_room: REPORT_ROOM_MAX.min(parts.request_timeout / 20),
+            views: parts.views,
+            discovery: parts.discovery,
         })
 }
 
 #[derive(Clone)]
 struct Parts {
     groups: Arc<Groups>,
+    views: Arc<ViewCell>,
+    discovery: Arc<dyn DiscoverySource>,
     report_room: Duration,
 }
 
@@ -127,11 +132,17 @@ async fn invalidate(
         Ok(selection) => selection,
         Err((code, detail)) => return axum_problem(code, detail),
     };
+    if parts.views.is_provisional() {
+        return no_view().into_response().map(axum::body::Body::from);
+    }
+    // Asked first: what is known only afterwards was told to nobody.
+    let is_listed = parts.discovery.report().listed;
     let deadline = deadline - parts.report_room;
     // In a task of its own: a client that hangs up does not leave some nodes told and others not.
     let work = tokio::spawn(async move { group.invalidate_everywhere(&selection, deadline).await });
     match work.await {
-        Ok(report) => Json(Report::from(report)).into_response(),
+        Ok(report) if is_listed => Json(Report::from(report)).into_response(),
+        Ok(report) => Json(Report::from(report).with_unknown_nodes()).into_response(),
         Err(_) => axum_problem(ErrorCode::ShuttingDown, "the node is stopping"),
     }
 }
@@ -173,6 +184,18 @@ fn selection(body: &[u8]) -> Result<Selection, (ErrorCode, String)> {
     }
 }
 
+impl Report {
+    /// What is reported while the other nodes are a guess: there may be some that were not told.
+    fn with_unknown_nodes(mut self) -> Self {
+        self.complete = false;
+        self.failed.push(Failed {
+            node: "discovery".to_owned(),
+            error: "etcd has not answered since the start: other nodes are not known",
+        });
+        self
+    }
+}
+
 impl From<InvalidationReport> for Report {
     fn from(report: InvalidationReport) -> Self {
         let complete = report.is_complete();
@@ -200,10 +223,9 @@ mod tests {
     use super::{super::layers, *};
     use crate::{
         cluster::{Address, Node, View, ViewCell},
-        gateway::Readiness,
+        gateway::tests::Site,
         group::{Group, GroupConfig, GroupName, GroupParts, GroupSettings, Peers},
         origin::MapLoader,
-        telemetry::NodeMetrics,
         transport::{Fault, MemoryNetwork},
     };
 
@@ -228,15 +250,15 @@ mod tests {
         let parts = GroupParts { peers: Arc::clone(&peers), ..parts };
         let name = GroupName::new("scores").expect("a name");
         let group = Group::new(name, GroupConfig::default(), GroupSettings::default(), parts);
+        let site = Site::starting();
+        site.hear([]);
+        site.find_list();
         let parts = GatewayParts {
             groups: Arc::new(Groups::new([group], None).expect("one group")),
             views,
             peers,
-            metrics: NodeMetrics::new(),
-            readiness: Readiness::new(),
             request_timeout: Duration::from_secs(2),
-            in_flight_max: 10,
-            effective_config: Arc::from(""),
+            ..site.parts.clone()
         };
         let request = Request::post("/api/v1/groups/scores/keys:invalidate")
             .header(header::CONTENT_TYPE, "application/json")

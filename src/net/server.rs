@@ -3,7 +3,7 @@
 use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response, header};
 use http_body::Body;
 use hyper::{body::Incoming, server::conn::http1};
 use hyper_util::rt::TokioIo;
@@ -74,11 +74,12 @@ pub async fn serve_with<H: Handler>(
         limit => limit,
     }));
     let stopping = tasks.stopping().clone();
+    let served = Served { handler, rpcs, limits, connections: plane.connections.clone(), tasks };
     let mut complained = false;
     loop {
         let accepted = tokio::select! {
             biased;
-            () = stopping.cancelled() => return,
+            () = stopping.cancelled() => break,
             accepted = accept(&plane, &slots) => accepted,
         };
         let (stream, client, slot) = match accepted {
@@ -94,8 +95,36 @@ pub async fn serve_with<H: Handler>(
             }
         };
         complained = false;
-        let connection = connection(stream, client, handler.clone(), rpcs.clone(), limits, tasks.clone());
-        let connections = plane.connections.clone();
+        served.begin(stream, client, slot);
+    }
+    // Clients whose connection the kernel has accepted take it for open, and may have asked something already.
+    let Ok(backlog) = plane.listener.into_std() else { return };
+    while let Ok(slot) = Arc::clone(&slots).try_acquire_owned()
+        && let Ok((stream, client)) = backlog.accept()
+    {
+        let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
+        match stream {
+            Ok(stream) => served.begin(stream, client, slot),
+            Err(error) => ended(client, Some(&error)),
+        }
+    }
+}
+
+/// What the connections of a plane are served with.
+struct Served<H> {
+    handler: H,
+    rpcs: Option<Rpcs>,
+    limits: LimitsConfig,
+    connections: metrics::Gauge,
+    tasks: Tasks,
+}
+
+impl<H: Handler> Served<H> {
+    /// Serves a connection in a task of its own.
+    fn begin(&self, stream: TcpStream, client: SocketAddr, slot: OwnedSemaphorePermit) {
+        let Self { handler, rpcs, limits, connections, tasks } = self;
+        let connection = connection(stream, client, handler.clone(), rpcs.clone(), *limits, tasks.clone());
+        let connections = connections.clone();
         tasks.spawn(async move {
             connections.increment(1.0);
             connection.await;
@@ -127,6 +156,11 @@ async fn connection<H: Handler>(
 ) {
     // An answer is written in one piece; waiting for more would only delay it.
     let _ = stream.set_nodelay(true);
+    // Where HTTP/2 is spoken, the look at the first bytes below waits for them.
+    #[cfg(not(feature = "grpc"))]
+    if tasks.stopping().is_cancelled() {
+        let _ = tokio::time::timeout(HEAD_GRACE, stream.readable()).await;
+    }
     let patience = Patience { head: limits.header_timeout, idle: limits.idle_timeout };
     let (stream, phase) = Guarded::new(stream, patience);
     #[cfg(feature = "grpc")]
@@ -150,13 +184,17 @@ async fn connection<H: Handler>(
     };
     #[cfg(not(feature = "grpc"))]
     let _ = rpcs;
-    let watched = phase.clone();
+    let (watched, closing) = (phase.clone(), tasks.clone());
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
         phase.busy();
-        let (handler, phase) = (handler.clone(), phase.clone());
+        let (handler, phase, closing) = (handler.clone(), phase.clone(), closing.clone());
         async move {
-            let response = handler.call(request, client).await;
+            let mut response = handler.call(request, client).await;
             phase.idle();
+            if closing.is_closing() {
+                // Else the connection would be closed later, when the next request may be on its way.
+                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
             Ok::<_, Infallible>(response)
         }
     });
@@ -166,6 +204,8 @@ async fn connection<H: Handler>(
     http.half_close(true).writev(false).max_buf_size(limits.header_bytes.max(HEAD_BYTES_MIN));
     let mut serving = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service));
     let served = tokio::select! {
+        // In this order: hyper closes a connection of which it has read nothing, whatever is there to be read.
+        biased;
         served = &mut serving => served,
         () = tasks.stopping().cancelled() => {
             serving.as_mut().graceful_shutdown();
@@ -197,3 +237,79 @@ fn ended(client: SocketAddr, error: Option<&(dyn std::error::Error + 'static)>) 
 const HEAD_GRACE: Duration = Duration::from_secs(1);
 /// The least buffer that hyper takes, in bytes.
 const HEAD_BYTES_MIN: usize = 8192;
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::Full;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    /// Answers every request alike.
+    #[derive(Clone)]
+    struct Anything;
+
+    impl Handler for Anything {
+        type Body = Full<Bytes>;
+
+        async fn call(&self, _: Request<Incoming>, _: SocketAddr) -> Response<Full<Bytes>> {
+            Response::new(Full::new(Bytes::from_static(b"yes")))
+        }
+    }
+
+    const GET: &[u8] = b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n";
+
+    async fn plane() -> (Plane, SocketAddr) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("bound");
+        (Plane { name: "api", listener, connections: metrics::Gauge::noop() }, address)
+    }
+
+    /// The head of the next answer, whose body is `yes`.
+    async fn answer(client: &mut TcpStream) -> String {
+        let mut text = Vec::new();
+        while !text.ends_with(b"\r\n\r\nyes") {
+            assert!(client.read_buf(&mut text).await.expect("no reset") > 0, "{}", text.escape_ascii());
+        }
+        String::from_utf8(text).expect("text").to_lowercase()
+    }
+
+    #[tokio::test]
+    async fn a_plane_that_stops_answers_who_stands_in_its_backlog() {
+        let (plane, address) = plane().await;
+        let mut clients = Vec::new();
+        for _ in 0..3 {
+            let mut client = TcpStream::connect(address).await.expect("the kernel accepts it");
+            client.write_all(GET).await.expect("the kernel takes it");
+            clients.push(client);
+        }
+        let tasks = Tasks::new();
+        tasks.stop();
+        tasks.spawn(serve(plane, Anything, LimitsConfig::default(), tasks.clone()));
+        for mut client in clients {
+            assert!(answer(&mut client).await.starts_with("http/1.1 200"));
+            assert_eq!(client.read(&mut [0]).await.expect("no reset"), 0, "it is closed");
+        }
+        assert!(tasks.join(Duration::from_secs(20)).await);
+    }
+
+    #[tokio::test]
+    async fn a_node_that_will_stop_asks_clients_to_come_anew() {
+        let (plane, address) = plane().await;
+        let tasks = Tasks::new();
+        tasks.spawn(serve(plane, Anything, LimitsConfig::default(), tasks.clone()));
+        let mut client = TcpStream::connect(address).await.expect("accepted");
+        client.write_all(GET).await.expect("sent");
+        assert!(!answer(&mut client).await.contains("connection:"));
+        tasks.close();
+        client.write_all(GET).await.expect("sent");
+        assert!(answer(&mut client).await.contains("\r\nconnection: close\r\n"));
+        assert_eq!(client.read(&mut [0]).await.expect("no reset"), 0, "it is closed");
+        // Others may come still.
+        let mut client = TcpStream::connect(address).await.expect("accepted");
+        client.write_all(GET).await.expect("sent");
+        answer(&mut client).await;
+        tasks.stop();
+        assert!(tasks.join(Duration::from_secs(20)).await);
+    }
+}

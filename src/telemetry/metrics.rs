@@ -1,10 +1,14 @@
 //! The node's metrics, in Prometheus' text format.
 //!
 //! Each node owns its recorder, so that several nodes can live in one process. Handles are made once and kept; the
-//! hit path touches atomics only. Labels are bounded: groups and peers of the configuration, and fixed words; never
-//! a key.
+//! hit path touches atomics only. Labels are bounded: groups of the configuration, nodes of the view, and fixed words;
+//! never a key.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt::Write as _,
+    sync::Arc,
+};
 
 use metrics::{Counter, Gauge, Histogram, Key, Label, Metadata, Recorder, SharedString, Unit};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
@@ -17,7 +21,7 @@ const SECONDS: [f64; 14] =
     [0.000_01, 0.000_05, 0.000_25, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
 
 /// Name, unit and help of every metric.
-const DESCRIPTIONS: [(&str, Kind, Option<Unit>, &str); 18] = [
+const DESCRIPTIONS: [(&str, Kind, Option<Unit>, &str); 17] = [
     ("ggcache_requests_total", Kind::Counter, None, "clients' requests by where the answer came from"),
     (
         "ggcache_request_duration_seconds",
@@ -37,7 +41,6 @@ const DESCRIPTIONS: [(&str, Kind, Option<Unit>, &str); 18] = [
     ),
     ("ggcache_capacity_bytes", Kind::Gauge, Some(Unit::Bytes), "memory that the entries may take"),
     ("ggcache_evictions_total", Kind::Counter, None, "entries that left the cache by cause"),
-    ("ggcache_peer_requests_total", Kind::Counter, None, "requests sent to other nodes by result"),
     (
         "ggcache_peer_served_total",
         Kind::Counter,
@@ -67,7 +70,8 @@ pub struct NodeMetrics(Arc<Shared>);
 struct Shared {
     recorder: PrometheusRecorder,
     handle: PrometheusHandle,
-    peers: Mutex<HashMap<String, Vec<(&'static str, Counter)>>>,
+    /// Requests by peer and result. Not the recorder's: it forgets nothing, and nodes come and go.
+    peers: Mutex<BTreeMap<String, Vec<(&'static str, u64)>>>,
     served: HashMap<&'static str, Counter>,
     members: Gauge,
     view_changes: Counter,
@@ -118,15 +122,17 @@ impl NodeMetrics {
         if !peers.contains_key(peer) {
             peers.insert(peer.to_owned(), Vec::new());
         }
-        let Some(counters) = peers.get_mut(peer) else { return };
-        if let Some((_, counter)) = counters.iter().find(|(name, _)| *name == result) {
-            counter.increment(1);
-            return;
+        let Some(counts) = peers.get_mut(peer) else { return };
+        match counts.iter_mut().find(|(name, _)| *name == result) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((result, 1)),
         }
-        let labels = vec![Label::new("peer", peer.to_owned()), Label::new("result", result)];
-        let counter = self.counter("ggcache_peer_requests_total", labels);
-        counter.increment(1);
-        counters.push((result, counter));
+    }
+
+    /// Forgets the requests to peers that `is_there` does not know, since nodes come and go for as long as this one
+    /// lives.
+    pub fn keep_peers(&self, is_there: impl Fn(&str) -> bool) {
+        self.0.peers.lock().retain(|peer, _| is_there(peer));
     }
 
     /// Counts a request of another node that was answered.
@@ -144,7 +150,24 @@ impl NodeMetrics {
 
     /// All metrics in Prometheus' text format.
     pub fn render(&self) -> String {
-        self.0.handle.render()
+        let mut text = self.0.handle.render();
+        let peers = self.0.peers.lock();
+        if !peers.is_empty() {
+            text.push_str(
+                "# HELP ggcache_peer_requests_total requests sent to other nodes by result\n\
+                 # TYPE ggcache_peer_requests_total counter\n",
+            );
+        }
+        for (peer, counts) in peers.iter() {
+            for (result, count) in counts {
+                // An address holds nothing that would have to be escaped. Writing to a string does not fail.
+                let _ = writeln!(
+                    text,
+                    "ggcache_peer_requests_total{{peer=\"{peer}\",result=\"{result}\"}} {count}"
+                );
+            }
+        }
+        text
     }
 
     /// Takes in what histograms have gathered since the last call, which bounds their memory. To be called every
@@ -178,5 +201,34 @@ impl Default for NodeMetrics {
 impl std::fmt::Debug for NodeMetrics {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("NodeMetrics").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_that_left_is_forgotten() {
+        let metrics = NodeMetrics::new();
+        let lines = || {
+            let text = metrics.render();
+            let lines = text.lines().filter(|line| line.contains("ggcache_peer_requests_total"));
+            lines.map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(lines(), [""; 0]);
+        for (peer, result) in [("b:1", "ok"), ("a:1", "ok"), ("a:1", "silent"), ("a:1", "ok")] {
+            metrics.peer_request(peer, result);
+        }
+        let all = [
+            "# HELP ggcache_peer_requests_total requests sent to other nodes by result",
+            "# TYPE ggcache_peer_requests_total counter",
+            "ggcache_peer_requests_total{peer=\"a:1\",result=\"ok\"} 2",
+            "ggcache_peer_requests_total{peer=\"a:1\",result=\"silent\"} 1",
+            "ggcache_peer_requests_total{peer=\"b:1\",result=\"ok\"} 1",
+        ];
+        assert_eq!(lines(), all);
+        metrics.keep_peers(|peer| peer == "b:1");
+        assert_eq!(lines(), [all[0], all[1], all[4]]);
     }
 }

@@ -59,6 +59,11 @@ impl Callee {
     ) -> Result<PeerAnswer, CalleeError> {
         let group = self.target(group, key)?;
         self.note_epoch(epoch);
+        if self.views.is_provisional() {
+            // Not a code that would be final: the caller goes on to the next node.
+            let detail = "the node is starting, and does not know the other nodes yet";
+            return Err(CalleeError::new(ErrorCode::PeerUnavailable, detail));
+        }
         let result = group.get_as_owner(key, Instant::now() + self.budget(budget)).await;
         self.metrics.peer_served(result.is_ok());
         result.map(|answer| told(group, answer)).map_err(|error| {

@@ -336,9 +336,14 @@ async fn grpc() {
 
 /// A callee on a real socket, which is asked in every way.
 pub(super) async fn listening() -> (Node, Callee, crate::task::Tasks) {
+    listening_as(|callee| callee).await
+}
+
+/// A callee on a real socket, changed before it is asked.
+async fn listening_as(change: impl FnOnce(Callee) -> Callee) -> (Node, Callee, crate::task::Tasks) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = Address::new(&listener.local_addr().expect("bound").to_string()).expect("an address");
-    let callee = Callee::new(&address);
+    let callee = change(Callee::new(&address));
     let tasks = crate::task::Tasks::new();
     let metrics = crate::telemetry::NodeMetrics::new();
     let plane = crate::net::Plane { name: "peer", listener, connections: metrics.connections("peer") };
@@ -352,6 +357,31 @@ pub(super) async fn listening() -> (Node, Callee, crate::task::Tasks) {
     let limits = crate::net::LimitsConfig::default();
     tasks.spawn(crate::net::serve_with(plane, service, rpcs, limits, tasks.clone()));
     (Node::new(address), callee, tasks)
+}
+
+#[tokio::test]
+async fn a_callee_that_does_not_know_the_other_nodes_sends_the_caller_on() {
+    let (node, callee, _tasks) = listening_as(|callee| {
+        let alone = callee.views.load().change([]);
+        Callee { views: Arc::new(ViewCell::provisional(alone)), ..callee }
+    })
+    .await;
+    let http = super::HttpTransport::new(Duration::from_secs(1), VALUE_BYTES_MAX).expect("a client");
+    let mut transports: Vec<Box<dyn PeerTransport>> = vec![Box::new(http)];
+    #[cfg(feature = "grpc")]
+    transports.push(Box::new(super::GrpcTransport::new(Duration::from_secs(1), VALUE_BYTES_MAX)));
+    let first_view = callee.views.load().change([]);
+    for transport in &transports {
+        let refused =
+            transport.get(&node, &request("scores", "a")).await.expect_err("it can't tell whose it is");
+        assert!(matches!(refused, PeerError::Refused(_)) && refused.final_code().is_none(), "{refused:?}");
+        transport.ping(&node, Duration::from_secs(1)).await.expect("it is there");
+    }
+    assert_eq!(callee.origin.loads(), 0);
+    callee.views.store(first_view);
+    for transport in &transports {
+        transport.get(&node, &request("scores", "a")).await.expect("an answer");
+    }
 }
 
 #[tokio::test]

@@ -122,7 +122,7 @@ async fn a_node_comes_back_within_the_lease_of_its_former_self() {
     b.crash();
     let b = Follower::start("b", &etcd.endpoints());
     b.sees(&["a"]).await;
-    assert!(b.handle.status().is_registered);
+    b.is_registered(true).await;
     until(
         "a sees the new b",
         || a.nodes().iter().any(|node| node.id == Some(b.id)),
@@ -130,6 +130,27 @@ async fn a_node_comes_back_within_the_lease_of_its_former_self() {
     )
     .await;
     assert_ne!(b.id, former);
+}
+
+#[tokio::test]
+async fn a_node_knows_the_others_while_its_former_self_has_its_lease() {
+    let etcd = Etcd::start(1).await;
+    let mut client = etcd.client().await;
+    let lease = client.lease_grant(3600, None).await.expect("etcd answers").id();
+    let former = r#"{"Addr":"b.localhost:10001","Metadata":{"ggcache":{"id":"0000000000000009"}}}"#;
+    let key = format!("GGroupCache/{}", address("b"));
+    client.put(key, former, Some(PutOptions::new().with_lease(lease))).await.expect("etcd answers");
+    let a = Follower::start("a", &etcd.endpoints());
+    a.sees(&["b"]).await;
+    // Since the others go on asking at its address, it must not take each of their keys for its own.
+    let b = Follower::start("b", &etcd.endpoints());
+    b.sees(&["a"]).await;
+    assert!(!b.handle.status().is_registered);
+    let early = tokio::time::timeout(Duration::ZERO, b.handle.admitted()).await;
+    assert!(early.is_err(), "its address may be another's, who lives");
+    client.lease_revoke(lease).await.expect("etcd answers");
+    b.handle.admitted().await;
+    assert!(b.handle.status().is_registered && b.is_running());
 }
 
 #[tokio::test]

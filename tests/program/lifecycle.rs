@@ -5,7 +5,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use crate::support::{
-    client::Connection,
+    client::{Connection, get},
     cluster::Cluster,
     node::{Node, Ports},
     site::{Finished, Site},
@@ -43,10 +43,7 @@ async fn requests_under_way_are_answered_when_a_node_stops() {
     let mut asked = Vec::new();
     for key in ["anna", "anna", "nobody"] {
         let mut connection = Connection::open(node.api()).await.expect("accepted");
-        connection
-            .send(crate::support::client::get(&format!("/api?key={key}")).as_bytes())
-            .await
-            .expect("sent");
+        connection.send(get(&format!("/api?key={key}")).as_bytes()).await.expect("sent");
         asked.push((connection, if key == "anna" { 200 } else { 404 }));
     }
     until("both keys are being loaded", async || node.loading("scores").await == 2).await;
@@ -74,12 +71,32 @@ async fn an_interrupt_stops_a_node_too() {
 }
 
 #[tokio::test]
+async fn a_node_that_stops_says_so_before_it_closes() {
+    let mut cluster = Cluster::start(site(Duration::from_millis(1)), 1, &[]).await;
+    let node = &mut cluster.nodes[0];
+    let mut kept = Connection::open(node.api()).await.expect("accepted");
+    assert_eq!(kept.get("/readyz").await.expect("an answer").status, 200);
+    node.signal(Signal::TERM);
+    // Who asks on is told, and told to go.
+    let last = loop {
+        let answer = kept.get("/readyz").await.expect("it is told before the connection is closed");
+        if answer.header("connection") == Some("close") {
+            break answer;
+        }
+        tokio::task::yield_now().await;
+    };
+    assert_eq!((last.status, last.problem().as_str()), (503, "shutting_down"));
+    assert!(kept.get("/readyz").await.is_err(), "the connection is closed");
+    assert_eq!(node.ended().await.code(), Some(0), "{}", node.log());
+}
+
+#[tokio::test]
 async fn a_second_signal_stops_at_once() {
     // A query that no test waits for the end of.
     let mut cluster = Cluster::start(site(Duration::from_secs(600)), 1, &[]).await;
     let node = &mut cluster.nodes[0];
     let mut asked = Connection::open(node.api()).await.expect("accepted");
-    asked.send(crate::support::client::get("/api?key=anna").as_bytes()).await.expect("sent");
+    asked.send(get("/api?key=anna").as_bytes()).await.expect("sent");
     until("the key is being loaded", async || node.loading("scores").await == 1).await;
     node.signal(Signal::TERM);
     until("it says so", async || node.log().contains("stopping;")).await;
@@ -95,7 +112,7 @@ async fn the_grace_bounds_the_wait() {
     let mut cluster = Cluster::start(site(Duration::from_secs(600)), 1, &settings).await;
     let node = &mut cluster.nodes[0];
     let mut asked = Connection::open(node.api()).await.expect("accepted");
-    asked.send(crate::support::client::get("/api?key=anna").as_bytes()).await.expect("sent");
+    asked.send(get("/api?key=anna").as_bytes()).await.expect("sent");
     until("the key is being loaded", async || node.loading("scores").await == 1).await;
     node.signal(Signal::TERM);
     assert_eq!(node.ended().await.code(), Some(0), "{}", node.log());

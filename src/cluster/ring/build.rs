@@ -1,9 +1,12 @@
 //! Making a ring: from nothing, or from another ring by one merge.
 //!
 //! Both ways are the same code: a new ring is one of no members to which all are added.
+//!
+//! Members come from outside, and a ring takes memory and time for each point. So there is an end to them: see
+//! [`counts`].
 
 use super::{
-    Ring, VIRTUAL_NODES_MAX,
+    POINTS_MAX, Ring, VIRTUAL_NODES_MAX,
     points::{Builder, Points},
 };
 use crate::cluster::{
@@ -11,7 +14,7 @@ use crate::cluster::{
     place::positions,
 };
 
-/// In place of a member's new index: it left, or its weight changed.
+/// In place of a member's new index: it left, or has another number of points.
 const DROPPED: u32 = u32::MAX;
 
 pub(super) fn new(members: Vec<(Address, u32)>, virtual_nodes: u32) -> Option<Ring> {
@@ -20,13 +23,20 @@ pub(super) fn new(members: Vec<(Address, u32)>, virtual_nodes: u32) -> Option<Ri
 }
 
 pub(super) fn changed(old: &Ring, members: Vec<(Address, u32)>) -> Option<Ring> {
+    changed_within(POINTS_MAX, old, members)
+}
+
+/// As [`changed`], with another end to the points, which is `old`'s too.
+pub(super) fn changed_within(max: u32, old: &Ring, members: Vec<(Address, u32)>) -> Option<Ring> {
     let members = normalised(members);
     if members.is_empty() {
         return None;
     }
-    let (new_index, added) = difference(&old.members, &members);
-    let added = sorted_points(&members, &added, old.virtual_nodes);
-    let count = members.iter().map(|member| points_of(member, old.virtual_nodes) as usize).sum();
+    let before = counts(max, &old.members, old.virtual_nodes);
+    let counts = counts(max, &members, old.virtual_nodes);
+    let (new_index, added) = difference((&old.members, before.as_slice()), (&members, counts.as_slice()));
+    let added = sorted_points(&members, &counts, &added);
+    let count = counts.iter().map(|count| *count as usize).sum();
     let points = merged(&old.points, &new_index, &added, Builder::new(count, members.len()));
     Some(Ring { members, virtual_nodes: old.virtual_nodes, points })
 }
@@ -42,15 +52,36 @@ fn normalised(mut members: Vec<(Address, u32)>) -> Vec<(Address, u32)> {
     members
 }
 
+/// How many points each of the members, sorted by address, has: `virtual_nodes` for each unit of its weight, and a
+/// single one where that would be more than `max` with all before it. So all nodes with the same members agree, nobody
+/// is left out of a view, and nobody can make the ring larger than that by registering.
+pub(super) fn counts(max: u32, members: &[(Address, u32)], virtual_nodes: u32) -> Vec<u32> {
+    let mut left = max;
+    let count = |(_, weight): &(Address, u32)| {
+        let wanted = points_of(*weight, virtual_nodes);
+        let Some(rest) = left.checked_sub(wanted) else { return 1 };
+        left = rest;
+        wanted
+    };
+    members.iter().map(count).collect()
+}
+
+pub(super) const fn points_of(weight: u32, virtual_nodes: u32) -> u32 {
+    virtual_nodes * weight
+}
+
 /// For each old member its index among the new ones, or [`DROPPED`]; and the new members whose points
-/// the old ring doesn't have.
-fn difference(old: &[(Address, u32)], new: &[(Address, u32)]) -> (Vec<u32>, Vec<u32>) {
+/// the old ring doesn't have. Members come with the numbers of their points.
+fn difference(
+    (old, before): (&[(Address, u32)], &[u32]),
+    (new, counts): (&[(Address, u32)], &[u32]),
+) -> (Vec<u32>, Vec<u32>) {
     let mut new_index = vec![DROPPED; old.len()];
     let mut added = Vec::new();
-    let mut rest = old.iter().enumerate().peekable();
-    for (index, member) in (0..).zip(new) {
-        while rest.next_if(|(_, other)| other.0 < member.0).is_some() {}
-        match rest.next_if(|(_, other)| *other == member) {
+    let mut rest = old.iter().zip(before).enumerate().peekable();
+    for ((index, (address, _)), count) in (0..).zip(new).zip(counts) {
+        while rest.next_if(|(_, ((other, _), _))| other < address).is_some() {}
+        match rest.next_if(|(_, ((other, _), before))| other == address && *before == count) {
             Some((old_index, _)) => new_index[old_index] = index,
             None => added.push(index),
         }
@@ -58,15 +89,11 @@ fn difference(old: &[(Address, u32)], new: &[(Address, u32)]) -> (Vec<u32>, Vec<
     (new_index, added)
 }
 
-fn points_of((_, weight): &(Address, u32), virtual_nodes: u32) -> u32 {
-    virtual_nodes * weight
-}
-
-fn sorted_points(members: &[(Address, u32)], which: &[u32], virtual_nodes: u32) -> Vec<(u64, u32)> {
+fn sorted_points(members: &[(Address, u32)], counts: &[u32], which: &[u32]) -> Vec<(u64, u32)> {
     let mut points = Vec::new();
     for node in which {
-        let member = &members[*node as usize];
-        let positions = positions(&member.0, points_of(member, virtual_nodes));
+        let at = *node as usize;
+        let positions = positions(&members[at].0, counts[at]);
         points.extend(positions.map(|position| (position, *node)));
     }
     // By position and then by index, which is the order of the addresses: ties have one outcome.

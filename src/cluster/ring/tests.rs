@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use proptest::{collection::vec, prelude::*, sample::Index};
 
 use super::{
-    Point, Ring, build,
+    POINTS_MAX, Point, Ring, VIRTUAL_NODES_MAX, build,
     points::{Builder, Points},
 };
 use crate::cluster::{
@@ -153,6 +153,21 @@ fn what_is_out_of_range_is_clamped() {
     assert_eq!(odd, ring(&[("a:1", 1), ("b:1", WEIGHT_MAX)], 1));
     assert_eq!(odd.with(&address("b:1"), 0), ring(&[("a:1", 1), ("b:1", 1)], 1));
     assert_eq!(ring(&[("a:1", 1)], u32::MAX).points(), 16_384);
+}
+
+#[test]
+fn who_comes_when_the_ring_is_full_has_one_point() {
+    let list = members(&[("a:1", 2), ("b:1", 3), ("c:1", 1), ("d:1", 2)]);
+    assert_eq!(build::counts(80, &list, 10), [20, 30, 10, 20]);
+    // The second does not fit, and those after it do.
+    assert_eq!(build::counts(50, &list, 10), [20, 30, 1, 1]);
+    assert_eq!(build::counts(49, &list, 10), [20, 1, 10, 1]);
+    assert_eq!(build::counts(0, &list, 10), [1, 1, 1, 1]);
+    // As many as are let in, with the weights that are believed: nothing overflows, and there is an end to it.
+    let many: Vec<_> = (0..10_000).map(|port| (address(&format!("a:{}", port + 1)), WEIGHT_MAX)).collect();
+    let points: u64 = build::counts(POINTS_MAX, &many, VIRTUAL_NODES_MAX).into_iter().map(u64::from).sum();
+    assert!(points <= u64::from(POINTS_MAX) + 10_000);
+    assert_eq!(ring(&[("a:1", 1), ("b:1", 100)], 2048).crowded_out().count(), 0);
 }
 
 #[test]
@@ -357,6 +372,22 @@ proptest! {
     }
 
     /// Real points never coincide in practice; here they do all the time.
+    #[test]
+    fn a_ring_that_is_full_is_derived_as_a_new_one(
+        before in any_members(1..12),
+        after in any_members(1..12),
+        virtual_nodes in 1..20_u32,
+        max in 1..400_u32,
+    ) {
+        let none = Ring { members: Vec::new(), virtual_nodes, points: Points::none() };
+        let full = |members: Vec<_>| build::changed_within(max, &none, members).expect("there are members");
+        let derived = build::changed_within(max, &full(before), after.clone()).expect("there are members");
+        prop_assert!(derived.points() <= max as usize + derived.members().len());
+        let owns: BTreeSet<_> = (0..derived.points()).map(|at| derived.points.owner(at)).collect();
+        prop_assert_eq!(owns.len(), derived.members().len(), "each member has a point");
+        prop_assert!(derived == full(after));
+    }
+
     #[test]
     fn ties_are_merged_as_if_all_were_sorted(
         mut old in vec((0_u64..12, 0_u32..4), 0..40), mut added in vec((0_u64..12, 4_u32..6), 0..40),

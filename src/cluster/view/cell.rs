@@ -1,6 +1,9 @@
 //! Where the current view is kept: read by every request, replaced whole by discovery.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 
@@ -14,12 +17,27 @@ use super::View;
 pub struct ViewCell {
     current: ArcSwap<View>,
     previous: ArcSwapOption<View>,
+    is_provisional: AtomicBool,
 }
 
 impl ViewCell {
     /// A cell that holds `view`, and no previous one.
     pub fn new(view: View) -> Self {
-        Self { current: ArcSwap::from_pointee(view), previous: ArcSwapOption::empty() }
+        Self {
+            current: ArcSwap::from_pointee(view),
+            previous: ArcSwapOption::empty(),
+            is_provisional: AtomicBool::new(false),
+        }
+    }
+
+    /// A cell of a node that has not heard yet who else is there. `view` stands in until the first one is stored.
+    pub fn provisional(view: View) -> Self {
+        Self { is_provisional: AtomicBool::new(true), ..Self::new(view) }
+    }
+
+    /// Whether the view only stands in for one that has yet to come. Who routes by it would take each key for its own.
+    pub fn is_provisional(&self) -> bool {
+        self.is_provisional.load(Ordering::Acquire)
     }
 
     /// The current view. The guard is for a short while, to look up an owner; what must live across an
@@ -42,6 +60,7 @@ impl ViewCell {
             self.previous.store(Some(replaced));
         }
         self.current.store(Arc::new(view));
+        self.is_provisional.store(false, Ordering::Release);
     }
 
     /// The last view with other owners than the current one: the node that a new owner asks before it asks

@@ -20,6 +20,8 @@ use crate::cluster::{Address, Node};
 
 /// The most entries that are kept, of whatever kind. Further ones are as if they were not there.
 const ENTRIES_MAX: usize = 10_000;
+/// The most entries of others that are shown.
+const FOREIGN_SHOWN_MAX: usize = 100;
 
 /// A key and what is under it.
 #[derive(Debug)]
@@ -215,13 +217,16 @@ impl Members {
         self.slots.values().filter_map(node).collect()
     }
 
-    /// What others have registered under the same service.
-    pub(super) fn foreign(&self) -> Vec<String> {
+    /// What others have registered under the same service: the first of them, and their number.
+    pub(super) fn foreign(&self) -> (Vec<String>, usize) {
         let address = |slot: &Slot| match &slot.content {
             Content::Foreign(address) => Some(address.clone()),
             Content::Node(_) | Content::Refused => None,
         };
-        self.slots.values().filter_map(address).collect()
+        let mut foreign = self.slots.values().filter_map(address);
+        let shown: Vec<_> = foreign.by_ref().take(FOREIGN_SHOWN_MAX).collect();
+        let count = shown.len() + foreign.count();
+        (shown, count)
     }
 
     /// Whether our entry, which was written at `revision`, is there as far as this has got; `true` if it has not got
@@ -380,13 +385,27 @@ mod tests {
         };
         let first = members.list(3, vec![bad("x", 2), foreign()], Instant::now());
         assert_eq!(told(first), "refused S/x foreign go:80");
-        assert_eq!(members.foreign(), ["go:80"]);
+        assert_eq!(members.foreign(), (vec!["go:80".to_owned()], 1));
         assert_eq!(names(&members), "");
         assert_eq!(told(members.list(3, vec![bad("x", 2), foreign()], Instant::now())), "");
         assert_eq!(told(members.put(bad("x", 4))), "refused S/x");
         assert_eq!(told(members.delete(b"S/x", 5)), "");
         assert_eq!(told(members.list(6, vec![], Instant::now())), "");
-        assert_eq!(members.foreign(), [""; 0]);
+        assert_eq!(members.foreign(), (vec![], 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn few_of_others_are_shown() {
+        let mut members = members();
+        let foreign = |number: usize| Raw {
+            key: format!("S/{number:04}").into_bytes(),
+            value: format!(r#"{{"Addr":"{number:04}"}}"#).into_bytes(),
+            create_revision: 2,
+            mod_revision: 2,
+        };
+        members.list(3, (0..250).map(foreign).collect(), Instant::now());
+        let (shown, count) = members.foreign();
+        assert_eq!((shown.len(), shown[99].as_str(), count), (FOREIGN_SHOWN_MAX, "0099", 250));
     }
 
     #[tokio::test(start_paused = true)]

@@ -35,7 +35,7 @@ const RENEWAL_MAX: Duration = Duration::from_secs(2);
 /// Registers the node and keeps it so; ends when the node leaves.
 ///
 /// # Errors
-/// [`DiscoveryError::AddressTaken`] if another process keeps the address, and nothing has been reported yet. A node
+/// [`DiscoveryError::AddressTaken`] if another process keeps the address, and the node is not admitted yet. A node
 /// that runs does not stop for this: it says so, and waits.
 pub(super) async fn run(shared: &Shared) -> Result<(), DiscoveryError> {
     let mut backoff = Backoff::new();
@@ -175,7 +175,7 @@ async fn claim(shared: &Shared, lease: i64, backoff: &mut Backoff) -> Result<(),
                 };
                 contest = Some((since, other.id));
                 let patience = other.ttl.max(shared.lease_ttl()) + CONTEST_GRACE;
-                if shared.has_reported() {
+                if shared.is_admitted() {
                     sleep(CONTEST_PERIOD_LATER).await;
                 } else if since.elapsed() >= patience {
                     return Err(DiscoveryError::AddressTaken {

@@ -1,7 +1,9 @@
 //! Tells the rest of the node who is there: quickly after a single change, and seldom during many.
 //!
-//! The first report waits for a list and for the registration, but not for ever: without etcd it is the configured
-//! list of peers.
+//! The first report waits for a list, and for a word on the registration, since who is in no list is told of no
+//! invalidation. That another process has our address is such a word: most often it is this node's own last life, and
+//! the others go on asking here. Nor is it waited for ever: without etcd the first report is the configured list of
+//! peers.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,13 +13,11 @@ use tokio::{
 };
 
 use super::{
-    shared::{Registration, Shared},
+    shared::{PATIENCE, Registration, Shared},
     watching::{Board, tell},
 };
 use crate::cluster::{Address, Node};
 
-/// How long etcd is waited for at the start.
-const PATIENCE: Duration = Duration::from_secs(2);
 /// How long after a change it is reported, if it comes alone.
 const WINDOW_MIN: Duration = Duration::from_millis(10);
 /// How long after a change it is reported at most. Grows up to this while changes follow each other.
@@ -43,7 +43,6 @@ pub(super) async fn run(
         let Ok(permit) = reports.reserve().await else { return };
         let members = board.with(|members| members.nodes());
         if last.as_ref() != Some(&members) {
-            shared.reported();
             permit.send(members.clone());
             last = Some(members);
             window.reported(Instant::now());
@@ -65,14 +64,9 @@ async fn first_view(shared: &Shared, board: &Board, peers: &[Address]) {
             board.changed().await;
         }
         // The sender lives as long as `shared`.
-        let _ = registration.wait_for(|now| matches!(now, Registration::Registered { .. })).await;
+        let _ = registration.wait_for(|now| *now != Registration::Absent).await;
     };
-    if timeout_at(deadline, ready).await.is_ok() {
-        return;
-    }
-    // While another process has our address, the registration decides whether this node starts at all.
-    let _ = registration.wait_for(|now| *now != Registration::Contested).await;
-    if !board.is_listed() {
+    if timeout_at(deadline, ready).await.is_err() && !board.is_listed() {
         board.with(|members| members.seed(peers));
         tracing::warn!(
             peers = peers.len(),

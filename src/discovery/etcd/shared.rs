@@ -11,7 +11,7 @@ use metrics::Gauge;
 use parking_lot::Mutex;
 use tokio::{
     sync::{Notify, watch},
-    time::Instant,
+    time::{Instant, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -20,6 +20,9 @@ use crate::{
     cluster::Node,
     telemetry::{NodeMetrics, field},
 };
+
+/// How long etcd is waited for at the start.
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
 /// How far the registration has got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,10 +56,12 @@ pub(super) struct Shared {
     registration: watch::Sender<Registration>,
     is_refused: AtomicBool,
     entry_is_lost: Notify,
-    has_reported: AtomicBool,
+    /// Cancelled when the start is over.
+    admitted: CancellationToken,
+    has_listed: AtomicBool,
     /// Since when etcd is out of reach.
     away: Mutex<Option<Instant>>,
-    foreign: Mutex<Vec<String>>,
+    foreign: Mutex<(Vec<String>, usize)>,
     up: Gauge,
     registered: Gauge,
 }
@@ -79,7 +84,8 @@ impl Shared {
             registration: watch::Sender::new(Registration::Absent),
             is_refused: AtomicBool::new(false),
             entry_is_lost: Notify::new(),
-            has_reported: AtomicBool::new(false),
+            admitted: CancellationToken::new(),
+            has_listed: AtomicBool::new(false),
             away: Mutex::new(None),
             foreign: Mutex::default(),
             up: metrics.gauge("ggcache_etcd_up", vec![]),
@@ -170,7 +176,7 @@ impl Shared {
     /// Another process is at our address.
     pub(super) fn contested(&self, other: &str) {
         self.set_registration(Registration::Contested);
-        if self.has_reported() {
+        if self.is_admitted() {
             tracing::error!(
                 { field::NODE } = %self.me.address,
                 other,
@@ -212,18 +218,36 @@ impl Shared {
         self.entry_is_lost.notify_one();
     }
 
-    /// Whether a view of ours may be in force.
-    pub(super) fn has_reported(&self) -> bool {
-        self.has_reported.load(Ordering::Relaxed)
+    /// Whether the node may want requests. From then on it does not stop for another process at its address.
+    pub(super) fn is_admitted(&self) -> bool {
+        self.admitted.is_cancelled()
     }
 
-    /// A view of ours is about to be in force.
-    pub(super) fn reported(&self) {
-        self.has_reported.store(true, Ordering::Relaxed);
+    /// Ends when the node may want requests.
+    pub(super) async fn admitted(&self) {
+        self.admitted.cancelled().await;
     }
 
-    /// etcd answered.
+    /// Admits the node: once it is registered, or cannot be for now. Not while another process has its address, since
+    /// that decides whether it starts at all.
+    pub(super) async fn admit(&self) {
+        let mut registration = self.registration();
+        let registered = registration.wait_for(|now| matches!(now, Registration::Registered { .. }));
+        // The sender lives as long as this.
+        if timeout(PATIENCE, registered).await.is_err() {
+            let _ = registration.wait_for(|now| *now != Registration::Contested).await;
+        }
+        self.admitted.cancel();
+    }
+
+    /// Whether etcd has said who is there, ever.
+    pub(super) fn has_listed(&self) -> bool {
+        self.has_listed.load(Ordering::Acquire)
+    }
+
+    /// etcd said who is there.
     pub(super) fn in_reach(&self) {
+        self.has_listed.store(true, Ordering::Release);
         self.up.set(1.0);
         if let Some(since) = self.away.lock().take() {
             tracing::info!({ field::DURATION_MS } = since.elapsed().as_millis(), "etcd is back");
@@ -248,13 +272,13 @@ impl Shared {
         *self.away.lock()
     }
 
-    /// What others have registered under our service, as last seen.
-    pub(super) fn foreign(&self) -> Vec<String> {
+    /// What others have registered under our service, as last seen: the first of them, and their number.
+    pub(super) fn foreign(&self) -> (Vec<String>, usize) {
         self.foreign.lock().clone()
     }
 
     /// Notes what others have registered under our service.
-    pub(super) fn set_foreign(&self, foreign: Vec<String>) {
+    pub(super) fn set_foreign(&self, foreign: (Vec<String>, usize)) {
         *self.foreign.lock() = foreign;
     }
 }

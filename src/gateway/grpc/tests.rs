@@ -1,39 +1,19 @@
 //! The public service, called without a network.
 
 use futures_util::stream;
-use tonic::Code;
+use tonic::{Code, Request};
 use tonic_reflection::pb::v1::{
     ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
     server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
 };
 
-use super::*;
-use crate::{
-    gateway::Readiness,
-    group::{GroupConfig, GroupName, GroupParts, GroupSettings},
-    origin::MapLoader,
-    rpc::peer_v1,
-    telemetry::NodeMetrics,
+use super::{
+    super::{layers::InFlight, tests::Site},
+    *,
 };
+use crate::rpc::peer_v1;
 
 const PEER_SERVICE: &str = "ggcache.peer.v1.Peer";
-
-fn parts() -> GatewayParts {
-    let alone = GroupParts::alone(Arc::new(MapLoader::default()));
-    let peers = Arc::clone(&alone.peers);
-    let name = GroupName::new("scores").expect("a name");
-    let group = Group::new(name, GroupConfig::default(), GroupSettings::default(), alone);
-    GatewayParts {
-        groups: Arc::new(Groups::new([group], None).expect("one group")),
-        views: Arc::clone(peers.views()),
-        peers,
-        metrics: NodeMetrics::new(),
-        readiness: Readiness::new(),
-        request_timeout: Duration::from_secs(2),
-        in_flight_max: 10,
-        effective_config: Arc::from(""),
-    }
-}
 
 /// What reflection answers; `None` for what it does not know.
 async fn reflected(routes: &Routes, question: MessageRequest) -> Option<MessageResponse> {
@@ -67,12 +47,36 @@ async fn told_of(routes: Routes) -> (Vec<String>, bool) {
 
 #[tokio::test]
 async fn reflection_tells_clients_of_what_is_theirs() {
-    let public = Gateway::api(parts()).rpcs().prepare();
+    let public = Gateway::api(Site::starting().parts.clone()).rpcs().prepare();
     let theirs =
         ["ggroupcachepb.GGroupCache", "grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection"];
     assert_eq!(told_of(public).await, (theirs.map(str::to_owned).to_vec(), false));
 
     let peer = OtherService { name: PEER_SERVICE, descriptors: peer_v1::DESCRIPTORS };
-    let (names, found) = told_of(client_rpcs(&parts(), &[peer]).prepare()).await;
+    let (names, found) = told_of(client_rpcs(&Site::starting().parts, &[peer]).prepare()).await;
     assert!(found && names.len() == 4 && names.iter().any(|name| name == PEER_SERVICE), "{names:?}");
+}
+
+fn rpcs(site: &Site) -> ClientRpcs {
+    let parts = &site.parts;
+    ClientRpcs {
+        groups: Arc::clone(&parts.groups),
+        views: Arc::clone(&parts.views),
+        request_timeout: parts.request_timeout,
+        in_flight: InFlight::new(parts.in_flight_max),
+        reply: Arc::new(NodeReply::new(parts.views.load().me())),
+    }
+}
+
+fn anna() -> Request<ggroupcachepb::Request> {
+    Request::new(ggroupcachepb::Request { group: "scores".to_owned(), key: "anna".to_owned() })
+}
+
+#[tokio::test]
+async fn a_node_that_knows_nobody_yet_is_unavailable() {
+    let site = Site::starting();
+    let rpcs = rpcs(&site);
+    assert_eq!(rpcs.get(anna()).await.expect_err("it can't tell whose it is").code(), Code::Unavailable);
+    site.hear([]);
+    assert_eq!(rpcs.get(anna()).await.expect("an answer").into_inner().value, &b"333"[..]);
 }
