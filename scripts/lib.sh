@@ -9,22 +9,28 @@ die() {
     exit 1
 }
 
-# need COMMAND PACKAGE...: installs Debian's packages if COMMAND is missing and this may be done; else says what is
-# missing.
+# install WHAT PACKAGE...: installs Debian's packages for what is missing, if this may be done; else says so and ends.
+install() {
+    local what=$1
+    shift
+    if [[ $(id -u) != 0 ]] || ! command -v apt-get >/dev/null; then
+        die "$what is missing; install it (on Debian: apt-get install $*)"
+    fi
+    printf '%s is missing; installing %s\n' "$what" "$*"
+    if [[ -z ${apt_lists_are_new:-} ]]; then
+        apt-get update -qq </dev/null >/dev/null || die "apt-get update failed; $what is needed"
+        apt_lists_are_new=yes
+    fi
+    DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "$@" </dev/null >/dev/null \
+        || die "apt-get install $* failed; $what is needed"
+}
+
+# need COMMAND PACKAGE...: installs the packages if COMMAND is missing.
 need() {
     local command=$1
     shift
     ! command -v "$command" >/dev/null || return 0
-    if [[ $(id -u) != 0 ]] || ! command -v apt-get >/dev/null; then
-        die "\"$command\" is missing; install it (on Debian: apt-get install $*)"
-    fi
-    printf '%s is missing; installing %s\n' "$command" "$*"
-    if [[ -z ${apt_lists_are_new:-} ]]; then
-        apt-get update -qq </dev/null >/dev/null || die "apt-get update failed; \"$command\" is needed"
-        apt_lists_are_new=yes
-    fi
-    DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "$@" </dev/null >/dev/null \
-        || die "apt-get install $* failed; \"$command\" is needed"
+    install "\"$command\"" "$@"
     command -v "$command" >/dev/null || die "\"$command\" is still missing after apt-get install $*"
 }
 
@@ -48,13 +54,7 @@ need_protoc() {
     includes=$(dirname "$(dirname "$(readlink -f "$(command -v protoc)")")")/include
     [[ ! -f $includes/google/protobuf/descriptor.proto ]] || return 0
     # Debian packs protoc and these protos apart.
-    if [[ $(id -u) != 0 ]] || ! command -v apt-get >/dev/null; then
-        die '"google/protobuf/descriptor.proto" is missing; install it (on Debian: apt-get install libprotobuf-dev)'
-    fi
-    printf 'the well-known protos are missing; installing libprotobuf-dev\n'
-    apt-get update -qq </dev/null >/dev/null || die 'apt-get update failed; libprotobuf-dev is needed'
-    DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends libprotobuf-dev </dev/null >/dev/null \
-        || die 'apt-get install libprotobuf-dev failed'
+    install '"google/protobuf/descriptor.proto"' libprotobuf-dev
 }
 
 # What the tests of discovery by etcd need, and whoever starts an etcd.

@@ -42,7 +42,7 @@ async fn our_entry_is_what_go_writes_and_goes_with_its_lease() {
     let a = Follower::start("a", &etcd.endpoints());
     a.is_registered(true).await;
     let expected = format!(
-        r#"{{"Op":0,"Addr":"a.localhost:10001","Metadata":{{"ggcache":{{"id":"{}","weight":1,"protocol":1}}}}}}"#,
+        r#"{{"Op":0,"Addr":"a.localhost:10001","Metadata":"{{\"ggcache\":{{\"id\":\"{}\",\"weight\":1,\"protocol\":1}}}}"}}"#,
         a.id
     );
     assert_eq!(entry(&mut client, "a").await, Some(expected));

@@ -2,7 +2,9 @@
 //!
 //! The form is that of Go's `naming/endpoints` (etcd's client/v3): the key is the service, a slash and the address, the
 //! value is `{"Op":0,"Addr":…,"Metadata":…}`. So a Go program that dials `etcd:///GGroupCache` finds our nodes. What we
-//! know beyond the address stands in the metadata under `ggcache`; entries without it are somebody else's.
+//! know beyond the address stands in the metadata, as an object with the member `ggcache`; entries without it are
+//! somebody else's. The object is written as text, and read as text or as itself: grpc-go compares and hashes metadata, and
+//! a Go map, which an object would become, makes it panic.
 //!
 //! Nothing here trusts its input: whatever an entry holds, the outcome is an [`Entry`] or an [`EntryError`].
 
@@ -100,8 +102,9 @@ pub(super) fn encode(node: &Node) -> Vec<u8> {
         api: node.api.as_deref(),
         protocol: node.protocol,
     };
-    let metadata = Some(OurMetadata { ggcache: ours });
-    let endpoint = Endpoint { op: 0, address: node.address.to_string(), metadata };
+    let metadata =
+        serde_json::to_string(&OurMetadata { ggcache: ours }).expect("strings and numbers become json");
+    let endpoint = Endpoint { op: 0, address: node.address.to_string(), metadata: Some(metadata) };
     serde_json::to_vec(&endpoint).expect("strings and numbers become json")
 }
 
@@ -127,7 +130,12 @@ pub(super) fn parse(prefix: &[u8], key: &[u8], value: &[u8]) -> Result<Entry, En
         return Err(EntryError::TooLong(value.len()));
     }
     let endpoint: Endpoint<Value> = serde_json::from_slice(value).map_err(EntryError::Json)?;
-    let ours = match endpoint.metadata {
+    let metadata = match endpoint.metadata {
+        // Text that is no JSON is not ours.
+        Some(Value::String(text)) => serde_json::from_str(&text).ok(),
+        metadata => metadata,
+    };
+    let ours = match metadata {
         Some(Value::Object(mut object)) => object.remove("ggcache"),
         _ => None,
     };
@@ -188,9 +196,11 @@ mod tests {
 
     #[test]
     fn our_bytes_are_what_go_writes() {
-        let golden = r#"{"Op":0,"Addr":"localhost:10001","Metadata":{"ggcache":{"id":"00000000000000ab","weight":3,"api":"localhost:8000","protocol":1}}}"#;
+        let golden = r#"{"Op":0,"Addr":"localhost:10001","Metadata":"{\"ggcache\":{\"id\":\"00000000000000ab\",\"weight\":3,\"api\":\"localhost:8000\",\"protocol\":1}}"}"#;
         assert_eq!(String::from_utf8(encode(&node())).expect("text"), golden);
         assert_eq!(read("localhost:10001", golden).expect("right"), Entry::Node(node()));
+        let object = r#"{"Op":0,"Addr":"localhost:10001","Metadata":{"ggcache":{"id":"00000000000000ab","weight":3,"api":"localhost:8000","protocol":1}}}"#;
+        assert_eq!(read("localhost:10001", object).expect("right"), Entry::Node(node()));
         let mut quiet = node();
         quiet.api = None;
         let text = String::from_utf8(encode(&quiet)).expect("text");
@@ -208,6 +218,7 @@ mod tests {
         assert_eq!(foreign(r#"{"Op":0,"Addr":"10.0.0.7:80","Metadata":null}"#), "10.0.0.7:80");
         assert_eq!(foreign(r#"{"Addr":"10.0.0.7:80"}"#), "10.0.0.7:80");
         assert_eq!(foreign(r#"{"Op":0,"Addr":"a\nb","Metadata":"v1"}"#), "a\\nb");
+        assert_eq!(foreign(r#"{"Op":0,"Addr":"x","Metadata":"{\"zone\":\"a\"}"}"#), "x");
         assert_eq!(foreign(r#"{"Op":0,"Addr":"x","Metadata":{"zone":"a"}}"#), "x");
         let later = r#"{"Op":0,"Addr":"localhost:1","More":1,"Metadata":{"x":1,"ggcache":{"id":"0000000000000001","zone":"a","protocol":2}}}"#;
         let Entry::Node(node) = read("localhost:1", later).expect("right") else { panic!("it is ours") };
@@ -254,6 +265,8 @@ mod tests {
             let found = read(address, value).expect_err("it is wrong").to_string();
             assert_eq!(found, error, "{address} {value:.80}");
         }
+        let text = r#"{"Addr":"localhost:1","Metadata":"{\"ggcache\":{}}"}"#;
+        assert!(matches!(read("localhost:1", text), Err(EntryError::Metadata(_))));
         let nested = format!(r#"{{"Addr":"a","Metadata":{}}}"#, "[".repeat(60_000));
         assert!(matches!(read("a", &nested), Err(EntryError::Json(_))));
     }
