@@ -28,7 +28,7 @@ pub enum ErrorCode {
     OriginUnavailable,
     /// The group's budget of concurrent queries is used up.
     OriginBusy,
-    /// The owner and its successor can't be reached, and the database may not be asked instead.
+    /// The other nodes can't be reached, or are not known yet, and the database may not be asked instead.
     PeerUnavailable,
     /// The deadline of the request passed.
     DeadlineExceeded,
@@ -91,7 +91,7 @@ impl ErrorCode {
             Self::Overloaded => "The node is at a limit",
             Self::OriginUnavailable => "The database can't answer",
             Self::OriginBusy => "The budget of concurrent queries is used up",
-            Self::PeerUnavailable => "The owner of the key can't be reached",
+            Self::PeerUnavailable => "The nodes that have the key can't be asked",
             Self::DeadlineExceeded => "The deadline passed",
             Self::ShuttingDown => "The node is stopping",
         }

@@ -83,7 +83,7 @@ pub struct Handover {
     pub from: Address,
     /// The keys, hottest first; at most [`HANDOVER_KEYS_MAX`].
     pub keys: Vec<Key>,
-    /// How long the callee may take to accept them; it fetches them afterwards.
+    /// How long the callee may take to fetch them.
     pub budget: Duration,
 }
 

@@ -5,7 +5,8 @@
 //! text is an [`ErrorCode`](crate::error::ErrorCode). `GET /_ggcache.v1/ping` answers 204.
 //!
 //! `GET /_ggcache.v1/peek/{group}/{key}` answers in the same way what is in memory, and 204 if nothing is. `POST
-//! /_ggcache.v1/invalidate` and `/_ggcache.v1/handover` take JSON (see [`message`]) and answer a number as text.
+//! /_ggcache.v1/invalidate` and `/_ggcache.v1/handover` take JSON (see [`message`]) and answer a number as text; `POST
+//! /_ggcache.v1/peek-many` takes and answers JSON.
 //!
 //! A key is percent-encoded into one segment. Two keys can't be written so, since URL libraries fold the segments `.`
 //! and `..` away: they are asked for as `/_ggcache/{group}/?key_b64=…`.

@@ -249,7 +249,8 @@ async fn owner(shared: &Shared, found: &KeyValue) -> Result<Option<Other>, EtcdE
     let lease = found.lease();
     let answer =
         shared.etcd().call(|mut client| async move { client.lease_time_to_live(lease, None).await }).await?;
-    if answer.ttl() <= 0 {
+    // Whole seconds, rounded down: 0 is the last second of a lease that may still be renewed.
+    if answer.ttl() < 0 {
         return Ok(None);
     }
     let name =
