@@ -247,7 +247,7 @@ etcd_config() {
 discovery = "etcd"
 transport = "$1"
 # This machine may be busy.
-peer_timeout = "2s"
+peer_timeout = "500ms"
 
 [etcd]
 endpoints = ["${etcd_endpoints//,/\", \"}"]

@@ -38,6 +38,7 @@ mod metrics;
 mod peer;
 mod peers;
 mod preload;
+mod pulse;
 mod registry;
 mod store;
 mod value;
@@ -61,6 +62,7 @@ pub use value::{ContentKind, Value};
 
 use fence::SlotState;
 use flight::{Aborted, FlightLimits, Flights, Full, Seat, Turn};
+use pulse::Pulse;
 use store::{Fresh, Store};
 
 use crate::{
@@ -68,7 +70,7 @@ use crate::{
     cluster::{Address, Node, View, ViewCell, place},
     task::Tasks,
     telemetry::{NodeMetrics, field},
-    time::{BootClock, Clock},
+    time::{BootClock, Clock, Moment},
 };
 
 /// Which of the two maps a flight is in, and so what it does.
@@ -102,6 +104,7 @@ pub struct Group {
     client_flights: Arc<Flights<Landing>>,
     /// Flights that read the origin.
     owner_flights: Arc<Flights<Landing>>,
+    pulse: Pulse,
 }
 
 /// What a group takes from its node, beside its own [`GroupConfig`].
@@ -122,6 +125,8 @@ pub struct GroupSettings {
     pub peek: bool,
     /// Whether this node names its hottest keys when it leaves.
     pub handover: bool,
+    /// After standing still for so long, the group forgets what it has in memory; see [`Group::beat`].
+    pub pause_max: Duration,
     /// Flights of each side that may run at once.
     pub flights_max: usize,
     /// Requests that may wait on each side.
@@ -138,6 +143,7 @@ impl Default for GroupSettings {
             peer_deadline: Duration::from_secs(2),
             peek: true,
             handover: true,
+            pause_max: Duration::MAX,
             flights_max: 16_384,
             waiters_max: 65_536,
         }
@@ -200,6 +206,7 @@ impl Group {
             metrics,
             client_flights: Flights::new(limits),
             owner_flights: Flights::new(limits),
+            pulse: Pulse::default(),
         })
     }
 
@@ -231,7 +238,7 @@ impl Group {
 
     /// The answer to a client's read, if this node has it in memory. Counts as a request if so.
     pub fn cached(&self, key: &[u8]) -> Option<Answer> {
-        let begun = self.clock.now();
+        let begun = self.awake();
         let hash = self.store.hash(key);
         let answer = self.store.get(hash, key, begun)?;
         self.story(key, &answer);
@@ -246,7 +253,7 @@ impl Group {
     pub async fn get_as_owner(self: &Arc<Self>, key: &[u8], deadline: Instant) -> Result<Answer, GetError> {
         let hash = self.store.hash(key);
         // Never a copy: whoever asks takes this node for the owner, and would keep a copy of the copy.
-        match self.store.get_own(hash, key, self.clock.now()) {
+        match self.store.get_own(hash, key, self.awake()) {
             Some(answer) => Ok(answer),
             None => self.fly_as_owner(hash, key, deadline).await,
         }
@@ -438,19 +445,6 @@ impl Group {
         Ok(Answer { value, outcome: Outcome::Peer, since, until, collapsed: false, hop })
     }
 
-    /// Drops what `selection` names at this node only, and keeps out what loads of it that are under way bring. How
-    /// many entries there were. See [`invalidate_everywhere`](Self::invalidate_everywhere) for all nodes.
-    pub fn invalidate(&self, selection: &Selection) -> u64 {
-        self.metrics.invalidated(false);
-        self.store.invalidate(selection, self.clock.now())
-    }
-
-    /// As [`invalidate`](Self::invalidate), because a peer says so.
-    pub fn invalidate_for_peer(&self, selection: &Selection) -> u64 {
-        self.metrics.invalidated(true);
-        self.store.invalidate(selection, self.clock.now())
-    }
-
     /// Takes up to `steps_max` entries in hand and drops those that have expired; how many were dropped.
     pub fn reclaim_expired(&self, steps_max: usize) -> usize {
         self.store.reclaim_expired(self.clock.now(), steps_max)
@@ -497,11 +491,11 @@ impl Group {
     }
 
     /// The present moment on the group's clock.
-    pub fn now(&self) -> crate::time::Moment {
+    pub fn now(&self) -> Moment {
         self.clock.now()
     }
 
-    fn since(&self, begun: crate::time::Moment) -> Duration {
+    fn since(&self, begun: Moment) -> Duration {
         self.clock.now().saturating_since(begun)
     }
 

@@ -658,6 +658,34 @@ async fn a_new_owner_takes_what_the_previous_one_has_in_memory() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_process_that_stood_still_has_forgotten_all() {
+    let pause_max = Duration::from_secs(5);
+    let config = GroupConfig { ttl: Duration::from_secs(60), ..config() };
+    let cluster = TestCluster::with(1, config, GroupSettings { pause_max, ..GroupSettings::default() });
+    let node = &cluster.nodes[0];
+    node.text("anna").await;
+    // Nobody says that it runs: then nothing is known of pauses.
+    sleep(pause_max * 2).await;
+    node.text("anna").await;
+    assert_eq!(cluster.database.queries(), 1);
+    for _ in 0..3 {
+        node.group.beat();
+        sleep(pause_max).await;
+        node.text("anna").await;
+    }
+    assert_eq!(cluster.database.queries(), 1);
+    node.group.beat();
+    cluster.database.set("anna", "444");
+    sleep(pause_max + Duration::from_millis(1)).await;
+    assert_eq!(node.text("anna").await.as_deref(), Some("444"), "a read comes before the next beat");
+    assert_eq!(cluster.database.queries(), 2);
+    node.text("anna").await;
+    sleep(pause_max + Duration::from_millis(1)).await;
+    node.group.beat();
+    assert!(node.group.peek(b"anna").is_none(), "the beat comes before a read");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_leaving_node_hands_its_keys_over_by_name() {
     let cluster = TestCluster::new(3);
     let names: Vec<String> = (0..300).map(|index| format!("name-{index}")).collect();

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     cluster::{self, NodeId, View, ViewCell},
     config::Config,
-    discovery::{self, Discovery, StaticListHandle, TransportKind},
+    discovery::{self, Discovery, DiscoveryKind, StaticListHandle, TransportKind},
     gateway::{Gateway, GatewayParts, Readiness},
     group::{Group, GroupParts, GroupSettings, Groups, HandedOver, PeerTransport, Peers},
     net::{self, Plane, Rpcs},
@@ -229,6 +229,7 @@ impl Node {
         self.tasks.spawn(async move {
             while !wait(&stopping, RECLAIM_PERIOD).await {
                 for group in groups.iter() {
+                    group.beat();
                     // As long as a whole batch had expired, there is more of it.
                     while group.reclaim_expired(RECLAIM_STEPS) >= RECLAIM_STEPS / 2 {
                         tokio::task::yield_now().await;
@@ -407,6 +408,12 @@ async fn groups(
 ) -> anyhow::Result<(Arc<Groups>, Vec<Preload>)> {
     let mut origins = Origins::default();
     let (mut groups, mut preloads) = (Vec::new(), Vec::new());
+    // A node of a list stays in it: who does not hear of an invalidation is named. Of etcd's, one that stands still is gone
+    // with its lease.
+    let pause_max = match config.cluster.discovery {
+        DiscoveryKind::Static => Duration::MAX,
+        DiscoveryKind::Etcd => config.etcd.lease_ttl,
+    };
     for (name, section) in &config.groups {
         let origin = origins.open(name, section, config, metrics).await?;
         for warning in origin.report.warnings() {
@@ -419,6 +426,7 @@ async fn groups(
             failover_ttl: config.cluster.failover_ttl,
             peer_deadline: config.limits.request_timeout,
             peek: config.cluster.peek,
+            pause_max,
             handover: config.cluster.handover,
             flights_max: config.limits.flights,
             waiters_max: config.limits.waiters,

@@ -7,7 +7,7 @@ use tokio::{
 
 use super::{Endpoint, Endpoints, Protocol};
 use crate::{
-    cluster::Address,
+    cluster::{Address, is_never_peer},
     discovery::{EtcdConfig, EtcdListing, EtcdSetupError, Listed},
 };
 
@@ -50,7 +50,7 @@ impl Endpoints for EtcdEndpoints {
 
 fn endpoint(node: &Listed, protocol: Protocol) -> Option<Endpoint> {
     let address = match protocol {
-        Protocol::Grpc => node.address.clone(),
+        Protocol::Grpc => Some(node.address.clone()).filter(may_be_asked)?,
         Protocol::Http => api_address(node)?,
     };
     Some(Endpoint { protocol, address })
@@ -58,14 +58,22 @@ fn endpoint(node: &Listed, protocol: Protocol) -> Option<Endpoint> {
 
 /// Where the API plane is dialled. A node that listens on every interface names none of them: then it is at the host
 /// that its peers know.
+///
+/// Never link-local: whoever can write to etcd would send clients to a cloud's metadata service.
 fn api_address(node: &Listed) -> Option<Address> {
     let api = node.api.as_deref()?;
-    Address::new(api).ok().or_else(|| {
+    let address = Address::new(api).ok().or_else(|| {
         let (host, _) = node.address.as_str().rsplit_once(':')?;
         let (everywhere, port) = api.rsplit_once(':')?;
         let is_everywhere = matches!(everywhere, "0.0.0.0" | "[::]");
         is_everywhere.then(|| Address::new(&format!("{host}:{port}")).ok())?
-    })
+    });
+    address.filter(may_be_asked)
+}
+
+fn may_be_asked(address: &Address) -> bool {
+    let host = address.host().trim_start_matches('[').trim_end_matches(']');
+    !host.parse().is_ok_and(is_never_peer)
 }
 
 #[cfg(test)]
@@ -83,6 +91,8 @@ mod tests {
             (Some("10.0.0.7:8000"), Some("http://10.0.0.7:8000")),
             (Some("0.0.0.0:8000"), Some("http://db1.example:8000")),
             (Some("[::]:8000"), Some("http://db1.example:8000")),
+            (Some("169.254.169.254:80"), None),
+            (Some("[fe80::1]:80"), None),
             (Some("nonsense"), None),
             (None, None),
         ] {

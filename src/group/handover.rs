@@ -42,7 +42,7 @@ impl std::iter::Sum for HandedOver {
 impl Group {
     /// What this node has of `key` in its main cache. Counts nothing and loads nothing.
     pub fn peek(&self, key: &[u8]) -> Option<Answer> {
-        self.store.peek(self.store.hash(key), key, self.clock.now())
+        self.store.peek(self.store.hash(key), key, self.awake())
     }
 
     /// Asks the key's previous owner for what it has in memory, if the owner has changed lately.

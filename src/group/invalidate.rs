@@ -36,6 +36,19 @@ impl InvalidationReport {
 }
 
 impl Group {
+    /// Drops what `selection` names at this node only, and keeps out what loads of it that are under way bring. How
+    /// many entries there were. See [`invalidate_everywhere`](Self::invalidate_everywhere) for all nodes.
+    pub fn invalidate(&self, selection: &Selection) -> u64 {
+        self.metrics.invalidated(false);
+        self.store.invalidate(selection, self.clock.now())
+    }
+
+    /// As [`invalidate`](Self::invalidate), because a peer says so.
+    pub fn invalidate_for_peer(&self, selection: &Selection) -> u64 {
+        self.metrics.invalidated(true);
+        self.store.invalidate(selection, self.clock.now())
+    }
+
     /// Drops what `selection` names at every node, until `deadline`. Evicts only: the origin is not written.
     ///
     /// When the report is complete, no read that begins after it is answered with what was in the cache before.
@@ -51,8 +64,12 @@ impl Group {
         let mut targets = Vec::new();
         self.add_targets(&mut targets);
         loop {
+            // Half of the time that is left: a silent node must not use up the time of the next round, and so make those
+            // look silent that have answered.
+            let now = Instant::now();
+            let until = now + deadline.saturating_duration_since(now) / 2;
             let round = targets.iter_mut().filter(|target| target.error.is_none() && target.rounds < ROUNDS);
-            join_all(round.map(|target| self.tell(target, selection, deadline))).await;
+            join_all(round.map(|target| self.tell(target, selection, until))).await;
             dropped += self.store.invalidate(selection, self.clock.now());
             self.add_targets(&mut targets);
             if targets.iter().all(|target| target.error.is_some() || target.rounds == ROUNDS) {

@@ -94,7 +94,9 @@ impl EtcdListing {
     /// All entries, and the revision of the list.
     async fn read(&self) -> Result<(i64, Vec<Listed>), EtcdError> {
         let answer = self.etcd.call(|client| {
-            let options = GetOptions::new().with_prefix().with_limit(ENTRIES_MAX);
+            // Whichever member answers, without asking the others: a client needs the nodes in an election too, and the
+            // watch tells it what the member had not heard of.
+            let options = GetOptions::new().with_prefix().with_limit(ENTRIES_MAX).with_serializable();
             let mut kv = client.kv_client().max_decoding_message_size(ANSWER_BYTES_MAX);
             let prefix = self.prefix.clone();
             async move { kv.get(prefix, Some(options)).await }

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::{
     super::AllowedPeers,
-    entry::{Entry, EntryError, decode, echo},
+    entry::{Entry, EntryError, decode, echo, parse},
 };
 use crate::cluster::{Address, Node};
 
@@ -155,13 +155,15 @@ impl Members {
         // A malformed entry is complained of each time that it is written, and not each time that it is listed.
         let is_news = before.is_none_or(|slot| slot.mod_revision != mod_revision);
         let was_there = matches!(before, Some(Slot { content: Content::Node(_), .. }));
-        let decoded = decode(&self.prefix, &key, &value, &self.allowed);
         if self.is_mine(&key) {
             self.my_creation = Some(create_revision);
-            let is_ours = matches!(&decoded, Ok(Entry::Node(node)) if node.id == self.me.id);
+            // Whether others may ask this node is theirs to decide.
+            let entry = parse(&self.prefix, &key, &value);
+            let is_ours = matches!(&entry, Ok(Entry::Node(node)) if node.id == self.me.id);
             self.mine = if is_ours { Mine::Ours } else { Mine::NotOurs };
             return None;
         }
+        let decoded = decode(&self.prefix, &key, &value, &self.allowed);
         if before.is_none() && self.slots.len() >= ENTRIES_MAX {
             return (!std::mem::replace(&mut self.has_too_many, true)).then_some(Notice::TooMany);
         }
@@ -270,6 +272,16 @@ mod tests {
         let names: Vec<_> =
             members.nodes().iter().map(|node| node.address.host().replace(".localhost", "")).collect();
         names.join(" ")
+    }
+
+    #[test]
+    fn an_own_entry_is_ours_whoever_may_be_asked() {
+        let me = Node { id: Some(NodeId::new(1)), ..Node::new(Address::new("10.9.9.9:1").expect("right")) };
+        let mut members = Members::new(b"S/".to_vec(), me.clone(), AllowedPeers::default(), KEEP);
+        members.put(raw(&me, 5, 5));
+        assert_eq!(members.mine, Mine::Ours, "else it would be written again and again");
+        members.put(raw(&Node { id: Some(NodeId::new(2)), ..me }, 5, 6));
+        assert_eq!(members.mine, Mine::NotOurs);
     }
 
     fn told(notices: impl IntoIterator<Item = Notice>) -> String {

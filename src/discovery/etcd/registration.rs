@@ -143,6 +143,9 @@ async fn renew(
     }
 }
 
+/// Between two writes of the entry under one lease.
+const REWRITE_PERIOD: Duration = Duration::from_secs(1);
+
 /// What is under our key, when it is not for us to write there.
 #[derive(Debug)]
 struct Other {
@@ -163,7 +166,10 @@ async fn claim(shared: &Shared, lease: i64, backoff: &mut Backoff) -> Result<(),
                 backoff.reset();
                 contest = None;
                 shared.registered(revision);
+                let written = Instant::now();
                 shared.entry_is_lost().await;
+                // Whoever deletes it again and again is not to be raced.
+                tokio::time::sleep_until(written + REWRITE_PERIOD).await;
             }
             Ok(Written::Other(other)) => {
                 let since = match contest {
