@@ -20,7 +20,7 @@ pub(super) struct Pulse {
 }
 
 impl Group {
-    /// Says that the process runs. To be called several times within [`GroupSettings::pause_max`], or never.
+    /// Says that the process runs. To be called several times within [`GroupSettings::pause_max`](super::GroupSettings::pause_max), or never.
     ///
     /// A process that stood still (paused, or its machine suspended) for longer than the others remember it was told of
     /// no invalidation, and nobody was told that it was not. So the first to look into memory after that finds it empty.
