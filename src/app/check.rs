@@ -3,6 +3,8 @@
 use std::{io::Write as _, process::ExitCode};
 
 use super::origins::{self, Origins};
+#[cfg(feature = "etcd")]
+use crate::discovery::DiscoveryKind;
 use crate::{config::Config, telemetry::NodeMetrics};
 
 /// Opens every group's table and sends one query. One line a group on standard output; faults on standard error.
@@ -34,6 +36,13 @@ pub(super) async fn check(config: &Config) -> anyhow::Result<ExitCode> {
                 writeln!(std::io::stderr(), "error: {error:#}")?;
             }
         }
+    }
+    #[cfg(feature = "etcd")]
+    if config.cluster.discovery == DiscoveryKind::Etcd
+        && let Err(error) = config.etcd.check_files()
+    {
+        sound = false;
+        writeln!(std::io::stderr(), "error: {:#}", anyhow::Error::from(error))?;
     }
     if config.groups.is_empty() {
         writeln!(std::io::stderr(), "warning: no group is configured; the node would answer no key")?;

@@ -42,7 +42,9 @@ impl ClientError {
 /// Why one attempt failed.
 #[derive(Debug, Error)]
 pub(super) enum Failure {
-    #[error("no node is known")]
+    #[error(
+        "no node is known: etcd names none for the service, or does not answer; see --etcd and --service"
+    )]
     NoNodes,
     #[error("{0} can't be reached")]
     Unreachable(Endpoint, #[source] Box<dyn std::error::Error + Send + Sync>),

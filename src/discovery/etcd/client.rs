@@ -14,6 +14,7 @@ use std::{
 };
 
 use etcd_client::{Certificate, Client, ConnectOptions, Identity, TlsOptions};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use thiserror::Error;
 use tokio::{sync::OnceCell, time::timeout};
 
@@ -43,6 +44,16 @@ pub enum EtcdSetupError {
         path: PathBuf,
         #[source]
         source: io::Error,
+    },
+    /// A file of `[etcd]` holds something else.
+    #[error("{} (etcd.{key}) holds no {what} in PEM", path.display())]
+    Pem {
+        /// The key that names it.
+        key: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What is due there.
+        what: &'static str,
     },
     /// A node without an id can't be told from another at its address.
     #[error("the node has no id")]
@@ -115,6 +126,16 @@ struct Endpoint {
     client: OnceCell<Client>,
 }
 
+impl EtcdConfig {
+    /// Reads the files that it names.
+    ///
+    /// # Errors
+    /// One that can't be read, or holds something else.
+    pub fn check_files(&self) -> Result<(), EtcdSetupError> {
+        Etcd::new(self).map(drop)
+    }
+}
+
 impl Etcd {
     /// Reads the files that the configuration names; connects to nothing yet.
     pub(super) fn new(config: &EtcdConfig) -> Result<Self, EtcdSetupError> {
@@ -129,9 +150,12 @@ impl Etcd {
             options = options.with_user(user, password.expose());
         }
         if let Some(ca) = config.ca.as_ref().filter(|_| config.has_tls()) {
-            let mut tls = TlsOptions::new().ca_certificate(Certificate::from_pem(read("ca", ca)?));
+            let ca = read_pem::<CertificateDer<'_>>("ca", ca, "certificate")?;
+            let mut tls = TlsOptions::new().ca_certificate(Certificate::from_pem(ca));
             if let (Some(cert), Some(key)) = (&config.cert, &config.key) {
-                tls = tls.identity(Identity::from_pem(read("cert", cert)?, read("key", key)?));
+                let cert = read_pem::<CertificateDer<'_>>("cert", cert, "certificate")?;
+                let key = read_pem::<PrivateKeyDer<'_>>("key", key, "private key")?;
+                tls = tls.identity(Identity::from_pem(cert, key));
             }
             options = options.with_tls(tls);
         }
@@ -203,6 +227,17 @@ impl std::fmt::Debug for Etcd {
     }
 }
 
-fn read(key: &'static str, path: &Path) -> Result<Vec<u8>, EtcdSetupError> {
-    fs::read(path).map_err(|source| EtcdSetupError::File { key, path: path.to_owned(), source })
+/// The bytes of a file that must hold a `T` in PEM: else the first connection would fail, and not say why.
+fn read_pem<T: PemObject>(
+    key: &'static str,
+    path: &Path,
+    what: &'static str,
+) -> Result<Vec<u8>, EtcdSetupError> {
+    let bytes =
+        fs::read(path).map_err(|source| EtcdSetupError::File { key, path: path.to_owned(), source })?;
+    match T::from_pem_slice(&bytes) {
+        Ok(_) => Ok(bytes),
+        // The cause may repeat a line of the file, and the file may be a key.
+        Err(_) => Err(EtcdSetupError::Pem { key, path: path.to_owned(), what }),
+    }
 }
