@@ -18,7 +18,7 @@ mod target;
 #[cfg(test)]
 mod tests;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use axum::{Router, body::Body};
 use bytes::Bytes;
@@ -37,7 +37,7 @@ use crate::{
     cluster::ViewCell,
     error::ErrorCode,
     group::{Groups, Peers},
-    net::Handler,
+    net::{Connection, Handler},
     problem::Problem,
     telemetry::NodeMetrics,
 };
@@ -135,12 +135,13 @@ struct Owned {
 }
 
 impl Handler for Gateway {
+    type Session = ();
     type Body = GatewayBody;
 
     fn call(
         &self,
         request: Request<Incoming>,
-        _: SocketAddr,
+        _: &Connection<()>,
     ) -> impl Future<Output = Response<GatewayBody>> + Send {
         let ready = |response| Either::Left(std::future::ready(response));
         let owned = match self.key_target(&request) {

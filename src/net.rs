@@ -12,4 +12,4 @@ mod server;
 pub use config::LimitsConfig;
 #[cfg(feature = "grpc")]
 pub use http2::LongLived;
-pub use server::{Handler, Plane, Rpcs, serve, serve_with};
+pub use server::{Connection, Handler, Plane, Rpcs, serve, serve_with};

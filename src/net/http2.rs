@@ -35,7 +35,11 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tonic::service::Routes;
 use tower::Service as _;
 
-use super::{LimitsConfig, guarded::Guarded, server::Handler};
+use super::{
+    LimitsConfig,
+    guarded::Guarded,
+    server::{Connection, Handler},
+};
 use crate::task::Tasks;
 
 /// What a connection that speaks HTTP/2 begins with (RFC 9113, section 3.4).
@@ -109,7 +113,7 @@ where
 pub(super) async fn serve<S, H>(
     stream: Guarded<S>,
     client: SocketAddr,
-    handler: H,
+    handler: Arc<H>,
     rpcs: Option<Routes>,
     limits: &LimitsConfig,
     tasks: Tasks,
@@ -121,13 +125,18 @@ where
     let limits = Limits::from(limits);
     let streams = Arc::new(Streams::default());
     let opened = Arc::clone(&streams);
+    let connection = Connection { client, session: H::Session::default() };
+    let shared = Arc::new((handler, connection, rpcs));
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
         let mut open = Open::new(&opened);
-        let (handler, rpcs) = (handler.clone(), rpcs.clone());
+        let shared = Arc::clone(&shared);
         async move {
+            let (handler, connection, rpcs) = &*shared;
             let response = match rpcs {
-                Some(rpcs) if is_grpc(request.headers()) => call(rpcs, request).await.map(Either::Right),
-                _ => handler.call(request, client).await.map(Either::Left),
+                Some(rpcs) if is_grpc(request.headers()) => {
+                    call(rpcs.clone(), request).await.map(Either::Right)
+                }
+                _ => handler.call(request, connection).await.map(Either::Left),
             };
             if response.extensions().get::<LongLived>().is_some() {
                 open.lives_long();

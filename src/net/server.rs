@@ -20,19 +20,30 @@ use super::{
 };
 use crate::task::Tasks;
 
+/// What a request came by.
+#[derive(Debug)]
+pub struct Connection<S> {
+    /// The other end.
+    pub client: SocketAddr,
+    /// What the handler keeps with the connection.
+    pub session: S,
+}
+
 /// Answers the requests of a plane.
-pub trait Handler: Clone + Send + Sync + 'static {
+pub trait Handler: Send + Sync + 'static {
+    /// What it keeps with each connection: what need not be found out for every request.
+    type Session: Default + Send + Sync + 'static;
     /// The body of an answer.
     type Body: Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>>
         + Send
         + Unpin
         + 'static;
 
-    /// Answers one request that came from `client`.
+    /// Answers one request that came by `connection`.
     fn call(
         &self,
         request: Request<Incoming>,
-        client: SocketAddr,
+        connection: &Connection<Self::Session>,
     ) -> impl Future<Output = Response<Self::Body>> + Send;
 }
 
@@ -74,7 +85,8 @@ pub async fn serve_with<H: Handler>(
         limit => limit,
     }));
     let stopping = tasks.stopping().clone();
-    let served = Served { handler, rpcs, limits, connections: plane.connections.clone(), tasks };
+    let served =
+        Served { handler: Arc::new(handler), rpcs, limits, connections: plane.connections.clone(), tasks };
     let mut complained = false;
     loop {
         let accepted = tokio::select! {
@@ -112,7 +124,7 @@ pub async fn serve_with<H: Handler>(
 
 /// What the connections of a plane are served with.
 struct Served<H> {
-    handler: H,
+    handler: Arc<H>,
     rpcs: Option<Rpcs>,
     limits: LimitsConfig,
     connections: metrics::Gauge,
@@ -123,7 +135,8 @@ impl<H: Handler> Served<H> {
     /// Serves a connection in a task of its own.
     fn begin(&self, stream: TcpStream, client: SocketAddr, slot: OwnedSemaphorePermit) {
         let Self { handler, rpcs, limits, connections, tasks } = self;
-        let connection = connection(stream, client, handler.clone(), rpcs.clone(), *limits, tasks.clone());
+        let connection =
+            connection(stream, client, Arc::clone(handler), rpcs.clone(), *limits, tasks.clone());
         let connections = connections.clone();
         tasks.spawn(async move {
             connections.increment(1.0);
@@ -149,7 +162,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 async fn connection<H: Handler>(
     stream: TcpStream,
     client: SocketAddr,
-    handler: H,
+    handler: Arc<H>,
     rpcs: Option<Rpcs>,
     limits: LimitsConfig,
     tasks: Tasks,
@@ -184,12 +197,16 @@ async fn connection<H: Handler>(
     };
     #[cfg(not(feature = "grpc"))]
     let _ = rpcs;
-    let (watched, closing) = (phase.clone(), tasks.clone());
+    let connection = Connection { client, session: H::Session::default() };
+    // One count for all that a request needs of its connection.
+    let shared = Arc::new((handler, connection, phase.clone(), tasks.clone()));
+    let watched = phase;
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
-        phase.busy();
-        let (handler, phase, closing) = (handler.clone(), phase.clone(), closing.clone());
+        let shared = Arc::clone(&shared);
         async move {
-            let mut response = handler.call(request, client).await;
+            let (handler, connection, phase, closing) = &*shared;
+            phase.busy();
+            let mut response = handler.call(request, connection).await;
             phase.idle();
             if closing.is_closing() {
                 // Else the connection would be closed later, when the next request may be on its way.
@@ -250,9 +267,10 @@ mod tests {
     struct Anything;
 
     impl Handler for Anything {
+        type Session = ();
         type Body = Full<Bytes>;
 
-        async fn call(&self, _: Request<Incoming>, _: SocketAddr) -> Response<Full<Bytes>> {
+        async fn call(&self, _: Request<Incoming>, _: &Connection<()>) -> Response<Full<Bytes>> {
             Response::new(Full::new(Bytes::from_static(b"yes")))
         }
     }

@@ -1,6 +1,6 @@
 //! The callee's side: what the peer plane answers over HTTP.
 
-use std::{borrow::Cow, net::SocketAddr, sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
@@ -23,7 +23,7 @@ use crate::{
     codec::{base64url_decode, percent_decode},
     error::ErrorCode,
     group::{Groups, PeerAnswer},
-    net::Handler,
+    net::{Connection, Handler},
     problem::Problem,
     telemetry::NodeMetrics,
 };
@@ -129,9 +129,10 @@ impl PeerService {
 }
 
 impl Handler for PeerService {
+    type Session = ();
     type Body = Full<Bytes>;
 
-    async fn call(&self, request: Request<Incoming>, _: SocketAddr) -> Response<Full<Bytes>> {
+    async fn call(&self, request: Request<Incoming>, _: &Connection<()>) -> Response<Full<Bytes>> {
         self.answer(request)
             .await
             .unwrap_or_else(|error| {
