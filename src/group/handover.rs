@@ -78,6 +78,8 @@ impl Group {
             epoch: self.peers.views().load().epoch(),
             budget: self.settings.peer_timeout / 10,
             digest: self.settings.digest,
+            is_fresh: false,
+            trace: None,
         };
         let answer = self.peers.peek(node, &request).await?;
         if answer.digest != self.settings.digest {

@@ -9,8 +9,9 @@ use thiserror::Error;
 
 use super::{
     super::resolve::{PeerResolver, check_host},
-    AGE_MS, BUDGET_MS, DIGEST, EPOCH, ERROR, HANDOVER_PATH, INVALIDATE_PATH, OUTCOME, OWNER_PATH,
-    PEEK_MANY_PATH, PEEK_PATH, PING_PATH, REMAINING_MS,
+    AGE_MS, BATCH_PATH, BUDGET_MS, DIGEST, EPOCH, ERROR, FRESH, HANDOVER_PATH, INVALIDATE_PATH, OUTCOME,
+    OWNER_PATH, PEEK_MANY_PATH, PEEK_PATH, PING_PATH, REMAINING_MS,
+    frame::{self, ANSWER_BYTES_MAX},
     message::{ANSWER_ROOM, HandoverMessage, InvalidateMessage, PeekManyMessage, PeekedMessage},
 };
 use crate::{
@@ -19,8 +20,9 @@ use crate::{
     error::ErrorCode,
     group::{
         BoxFuture, ContentKind, HANDOVER_KEYS_MAX, Handover, Invalidation, Outcome, PEEKED_BYTES_MAX,
-        PeekMany, PeerAnswer, PeerError, PeerRequest, PeerTransport, Value,
+        PeekMany, PeerAnswer, PeerBatch, PeerError, PeerRequest, PeerTransport, PeerWord, Value,
     },
+    telemetry::trace::TRACEPARENT,
 };
 
 /// Asks peers over HTTP. Connections are kept and shared.
@@ -42,6 +44,8 @@ impl HttpTransport {
     /// # Errors
     /// If the client can't be built.
     pub fn new(connect_timeout: Duration, value_bytes_max: usize) -> Result<Self, HttpClientError> {
+        // The first one stays: there may be one already.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::builder()
             .connect_timeout(connect_timeout)
             .redirect(reqwest::redirect::Policy::none())
@@ -69,12 +73,18 @@ impl HttpTransport {
         path: &str,
         request: &PeerRequest,
     ) -> Result<Option<PeerAnswer>, PeerError> {
-        let asked = self
+        let mut asked = self
             .request(Method::GET, &url(node, path, request))?
             .header(EPOCH, request.epoch.to_string())
             .header(BUDGET_MS, request.budget.as_millis().to_string())
             .header(DIGEST, format!("{:016x}", request.digest))
             .timeout(request.budget);
+        if request.is_fresh {
+            asked = asked.header(FRESH, "1");
+        }
+        if let Some(trace) = request.trace {
+            asked = asked.header(TRACEPARENT, trace.to_string());
+        }
         let response = asked.send().await.map_err(|error| failure(error, request.budget))?;
         let status = response.status();
         if status == 204 {
@@ -117,10 +127,22 @@ impl HttpTransport {
         budget: Duration,
     ) -> Result<Bytes, PeerError> {
         let body = serde_json::to_vec(message).map_err(|error| PeerError::Malformed(error.to_string()))?;
+        self.send(node, path, "application/json", body, bytes_max, budget).await
+    }
+
+    async fn send(
+        &self,
+        node: &Node,
+        path: &str,
+        media_type: &'static str,
+        body: Vec<u8>,
+        bytes_max: usize,
+        budget: Duration,
+    ) -> Result<Bytes, PeerError> {
         let asked = self
             .request(Method::POST, &format!("http://{}{path}", node.address))?
             .header(BUDGET_MS, budget.as_millis().to_string())
-            .header(http::header::CONTENT_TYPE, "application/json")
+            .header(http::header::CONTENT_TYPE, media_type)
             .body(body)
             .timeout(budget);
         let response = asked.send().await.map_err(|error| failure(error, budget))?;
@@ -169,6 +191,23 @@ impl PeerTransport for HttpTransport {
         Box::pin(async move {
             let answer = self.ask(node, OWNER_PATH, request).await?;
             answer.ok_or_else(|| PeerError::Malformed("it answered a read as if it were a peek".to_owned()))
+        })
+    }
+
+    fn get_many<'a>(
+        &'a self,
+        node: &'a Node,
+        batch: &'a PeerBatch,
+    ) -> BoxFuture<'a, Result<Vec<PeerWord>, PeerError>> {
+        Box::pin(async move {
+            let bytes_max = self
+                .value_bytes_max
+                .max(PEEKED_BYTES_MAX)
+                .saturating_add(ANSWER_BYTES_MAX * (HANDOVER_KEYS_MAX + 1));
+            let message = frame::write_batch(batch);
+            let media_type = "application/octet-stream";
+            let body = self.send(node, BATCH_PATH, media_type, message, bytes_max, batch.budget).await?;
+            frame::read_words(&body, self.value_bytes_max)
         })
     }
 
