@@ -13,8 +13,12 @@ use futures_util::future::{join, join_all};
 use tokio::time::Instant;
 
 use super::{
-    ASKED_MAX, Answer, GetError, Group, HANDOVER_KEYS_MAX, Key, Landing, LoadError, PeerBatch, PeerError,
-    PeerWord, Side, Value, fence::SlotState, flight::Start, flight::Turn, full,
+    Answer, GetError, Group, HANDOVER_KEYS_MAX, Key, Landing, LoadError, PeerBatch, PeerError, PeerWord,
+    Side, Value,
+    asking::ASKED_MAX,
+    fence::SlotState,
+    flight::{Start, Turn},
+    full,
 };
 use crate::{
     cluster::{Address, Node, View, place},
@@ -312,11 +316,8 @@ impl Group {
     async fn load_many(&self, starts: &[(u64, Key, Start)]) -> Vec<Landing> {
         let timeout = self.settings.flight_timeout;
         let work = async {
-            let before = starts.iter().map(|(hash, key, start)| self.before_load(key, *hash, *start));
-            let mut landings: Vec<Option<Landing>> =
-                join_all(before).await.into_iter().map(|found| found.map(Ok)).collect();
-            let left = || landings.iter().enumerate().filter(|(_, found)| found.is_none()).map(|(at, _)| at);
-            let places: Vec<usize> = left().collect();
+            let mut landings = self.before_load_many(starts).await;
+            let places: Vec<usize> = (0..starts.len()).filter(|at| landings[*at].is_none()).collect();
             let keys: Vec<Key> = places.iter().map(|at| starts[*at].1.clone()).collect();
             let since = self.clock.now();
             let loaded = trace::spanned("load", self.load_by_halves(&keys)).await;
@@ -331,6 +332,19 @@ impl Group {
         };
         let late = |_| starts.iter().map(|_| Err(GetError::Deadline(timeout))).collect();
         tokio::time::timeout(timeout, work).await.unwrap_or_else(late)
+    }
+
+    /// What spares flights of many keys their part in the query, each as `before_load` does it.
+    async fn before_load_many(&self, starts: &[(u64, Key, Start)]) -> Vec<Option<Landing>> {
+        let now = self.clock.now();
+        let mut landings: Vec<Option<Landing>> =
+            starts.iter().map(|(hash, key, _)| self.store.peek(*hash, key.as_bytes(), now).map(Ok)).collect();
+        let places: Vec<usize> = (0..starts.len()).filter(|at| landings[*at].is_none()).collect();
+        let left: Vec<_> = places.iter().map(|at| starts[*at].clone()).collect();
+        for (at, found) in places.into_iter().zip(self.peek_previous_many(&left).await) {
+            landings[at] = found.map(Ok);
+        }
+        landings
     }
 
     /// Loads `keys` by one query. Where that fails for a value that is too large, which fails the others with it, the

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::{ASKED_MAX, Answer, GetError, Group, Key, PeerBatch, check_key};
+use super::{Answer, GetError, Group, Key, PeerBatch, asking::ASKED_MAX, check_key};
 use crate::cluster::place;
 
 impl Group {
