@@ -126,6 +126,7 @@ impl Config {
     pub fn validate(&self) -> Result<(), Faults> {
         let mut checks = Checks::new();
         checks.nest("node", self.node.validate());
+        checks.nest("api", self.api.validate());
         checks.nest("cluster", self.cluster.validate());
         checks.nest("etcd", self.etcd.validate());
         checks.nest("log", self.log.validate());

@@ -10,6 +10,10 @@ use http::StatusCode;
 pub enum ErrorCode {
     /// The request is malformed; the detail says what would be right.
     BadRequest,
+    /// Who asks did not say who it is, or said so wrongly.
+    Unauthenticated,
+    /// Who asks is known, and may not do this.
+    Forbidden,
     /// The group has no such key: the origin said so, now or within the negative ttl.
     KeyNotFound,
     /// No group of that name is configured.
@@ -32,14 +36,18 @@ pub enum ErrorCode {
     PeerUnavailable,
     /// The deadline of the request passed.
     DeadlineExceeded,
+    /// The client wants an answer from memory, and there is none.
+    NotCached,
     /// The node is stopping.
     ShuttingDown,
 }
 
 impl ErrorCode {
     /// Every code, for documentation and for reading a code back from the wire.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 16] = [
         Self::BadRequest,
+        Self::Unauthenticated,
+        Self::Forbidden,
         Self::KeyNotFound,
         Self::GroupNotFound,
         Self::RouteNotFound,
@@ -51,6 +59,7 @@ impl ErrorCode {
         Self::OriginBusy,
         Self::PeerUnavailable,
         Self::DeadlineExceeded,
+        Self::NotCached,
         Self::ShuttingDown,
     ];
 
@@ -58,6 +67,8 @@ impl ErrorCode {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::BadRequest => "bad_request",
+            Self::Unauthenticated => "unauthenticated",
+            Self::Forbidden => "forbidden",
             Self::KeyNotFound => "key_not_found",
             Self::GroupNotFound => "group_not_found",
             Self::RouteNotFound => "route_not_found",
@@ -69,6 +80,7 @@ impl ErrorCode {
             Self::OriginBusy => "origin_busy",
             Self::PeerUnavailable => "peer_unavailable",
             Self::DeadlineExceeded => "deadline_exceeded",
+            Self::NotCached => "not_cached",
             Self::ShuttingDown => "shutting_down",
         }
     }
@@ -82,6 +94,8 @@ impl ErrorCode {
     pub const fn title(self) -> &'static str {
         match self {
             Self::BadRequest => "The request is malformed",
+            Self::Unauthenticated => "Who asks is not known",
+            Self::Forbidden => "Who asks may not do this",
             Self::KeyNotFound => "The group has no such key",
             Self::GroupNotFound => "There is no group of that name",
             Self::RouteNotFound => "There is nothing at this path",
@@ -93,6 +107,7 @@ impl ErrorCode {
             Self::OriginBusy => "The budget of concurrent queries is used up",
             Self::PeerUnavailable => "The nodes that have the key can't be asked",
             Self::DeadlineExceeded => "The deadline passed",
+            Self::NotCached => "The key is not in memory",
             Self::ShuttingDown => "The node is stopping",
         }
     }
@@ -101,6 +116,8 @@ impl ErrorCode {
     pub const fn http_status(self) -> StatusCode {
         match self {
             Self::BadRequest => StatusCode::BAD_REQUEST,
+            Self::Unauthenticated => StatusCode::UNAUTHORIZED,
+            Self::Forbidden => StatusCode::FORBIDDEN,
             Self::KeyNotFound | Self::GroupNotFound | Self::RouteNotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -110,7 +127,8 @@ impl ErrorCode {
             | Self::OriginBusy
             | Self::PeerUnavailable
             | Self::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
-            Self::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
+            // RFC 9111, section 5.2.1.7, asks for this status.
+            Self::DeadlineExceeded | Self::NotCached => StatusCode::GATEWAY_TIMEOUT,
         }
     }
 
@@ -120,11 +138,15 @@ impl ErrorCode {
         use tonic::Code;
         match self {
             Self::BadRequest | Self::UnsupportedMediaType => Code::InvalidArgument,
+            Self::Unauthenticated => Code::Unauthenticated,
+            Self::Forbidden => Code::PermissionDenied,
             Self::KeyNotFound | Self::GroupNotFound => Code::NotFound,
             Self::RouteNotFound | Self::MethodNotAllowed => Code::Unimplemented,
             Self::TooLarge => Code::OutOfRange,
             Self::Overloaded | Self::OriginBusy => Code::ResourceExhausted,
-            Self::OriginUnavailable | Self::PeerUnavailable | Self::ShuttingDown => Code::Unavailable,
+            Self::OriginUnavailable | Self::PeerUnavailable | Self::NotCached | Self::ShuttingDown => {
+                Code::Unavailable
+            }
             Self::DeadlineExceeded => Code::DeadlineExceeded,
         }
     }
@@ -138,6 +160,7 @@ impl ErrorCode {
                 | Self::OriginBusy
                 | Self::PeerUnavailable
                 | Self::DeadlineExceeded
+                | Self::NotCached
                 | Self::ShuttingDown
         )
     }

@@ -6,10 +6,15 @@
 mod admin;
 mod cluster;
 mod complaints;
+mod cors;
+mod directives;
+mod encoding;
+mod exchange;
 mod groups;
 #[cfg(feature = "grpc")]
 mod grpc;
 mod health;
+mod hosts;
 mod invalidate;
 mod keys;
 mod layers;
@@ -29,6 +34,8 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 pub use cluster::{DiscoveryReport, DiscoverySource};
+pub use cors::{CorsOrigin, CorsOriginError};
+pub use encoding::Encodings;
 #[cfg(feature = "grpc")]
 pub use grpc::{OtherService, client_rpcs};
 pub use health::Readiness;
@@ -36,13 +43,17 @@ pub use health::Readiness;
 use crate::{
     cluster::ViewCell,
     error::ErrorCode,
-    group::{Groups, Peers},
+    group::{Answer, GetError, Group, Groups, Outcome, Peers},
     net::{Connection, Handler},
-    problem::Problem,
-    telemetry::NodeMetrics,
+    problem::{Problem, RequestId},
+    telemetry::{NodeMetrics, trace},
 };
+use cors::Cors;
+use directives::Directives;
+use exchange::{Exchange, carry};
+use hosts::Hosts;
 use layers::InFlight;
-use target::{KeyTarget, TargetError};
+use target::KeyTarget;
 
 /// What the routes of both planes stand on.
 #[derive(Clone, Debug)]
@@ -65,15 +76,28 @@ pub struct GatewayParts {
     pub in_flight_max: usize,
     /// The effective configuration, as the admin plane shows it; secrets are left out already.
     pub effective_config: Arc<str>,
+    /// Values in gzip.
+    pub encodings: Encodings,
+    /// Whose pages may read answers of the api plane in a browser.
+    pub cors_origins: Vec<CorsOrigin>,
+    /// The names by which the admin plane may be called, beside addresses and `localhost`.
+    pub admin_hosts: Vec<String>,
+    /// The share, 0 to 1, of requests without a span that begin a trace.
+    pub trace_sample: f64,
 }
 
-/// The api or admin plane.
+/// The api or admin plane. Clones share it.
 #[derive(Clone)]
-pub struct Gateway {
+pub struct Gateway(Arc<Shared>);
+
+struct Shared {
     parts: GatewayParts,
     router: Router,
     in_flight: InFlight,
     reply: Arc<reply::NodeReply>,
+    cors: Cors,
+    /// Who may call the plane through a browser, on the admin plane.
+    hosts: Option<Hosts>,
 }
 
 type BoxBody = UnsyncBoxBody<Bytes, axum::Error>;
@@ -84,54 +108,123 @@ impl Gateway {
     /// The public plane.
     pub fn api(parts: GatewayParts) -> Self {
         let router = layers::around(public_routes(parts.clone()), &parts);
-        Self::new(parts, router)
+        let cors = Cors::new(&parts.cors_origins);
+        Self::new(parts, router, cors, None)
     }
 
     /// The operators' plane: the public routes, and what only an operator may see.
     pub fn admin(parts: GatewayParts) -> Self {
         let router = layers::around(public_routes(parts.clone()).merge(admin::routes(parts.clone())), &parts);
-        Self::new(parts, router)
+        let mut names = parts.admin_hosts.clone();
+        names.push(parts.views.load().me().address.host().to_owned());
+        Self::new(parts, router, Cors::default(), Some(Hosts::new(names)))
     }
 
-    fn new(parts: GatewayParts, router: Router) -> Self {
+    fn new(parts: GatewayParts, router: Router, cors: Cors, hosts: Option<Hosts>) -> Self {
         let in_flight = InFlight::new(parts.in_flight_max);
-        let reply = Arc::new(reply::NodeReply::new(parts.views.load().me()));
-        Self { parts, router, in_flight, reply }
+        let reply = Arc::new(reply::NodeReply::new(parts.views.load().me(), parts.encodings.clone()));
+        Self(Arc::new(Shared { parts, router, in_flight, reply, cors, hosts }))
+    }
+}
+
+/// What is done with a request after a look at its head.
+enum Next {
+    /// It is answered.
+    Answered(Response<GatewayBody>),
+    /// It is a read of a key that memory does not answer.
+    Read(Read),
+    /// It goes to the router.
+    Route,
+}
+
+/// A read that outlives its request.
+struct Read {
+    group: Arc<Group>,
+    key: Box<[u8]>,
+    directives: Directives,
+}
+
+impl Shared {
+    /// Looks at a request's head, and answers it if nothing has to be waited for.
+    fn look(&self, request: &Request<Incoming>) -> Next {
+        if let Some(hosts) = &self.hosts
+            && let Err(detail) = hosts.check(request)
+        {
+            return Next::Answered(problem(Problem::new(ErrorCode::Forbidden, detail)));
+        }
+        let uri = request.uri();
+        let target = match target::parse(uri.path(), uri.query(), &self.parts.groups) {
+            None => return Next::Route,
+            Some(_) if *request.method() == Method::OPTIONS => return Next::Answered(keys::options()),
+            Some(_) if !matches!(*request.method(), Method::GET | Method::HEAD) => {
+                return Next::Answered(keys::method_not_allowed());
+            }
+            Some(Err(error)) => return Next::Answered(problem(error.into_problem())),
+            Some(Ok(target)) => target,
+        };
+        let directives = Directives::read(request.headers());
+        let directives =
+            if target.group.config().allow_no_cache { directives } else { directives.without_loads() };
+        if self.may_be_cached(&target, &directives)
+            && let Some(answer) = target.group.cached(&target.key)
+        {
+            return Next::Answered(self.reply.answer(target.group, answer, request.headers()));
+        }
+        Next::Read(Read { group: Arc::clone(target.group), key: target.key.into(), directives })
     }
 
-    async fn routed(self, request: Request<Incoming>) -> Response<GatewayBody> {
+    /// Whether what is in memory would do. Most requests say nothing of how they are to be answered.
+    fn may_be_cached(&self, target: &KeyTarget<'_>, directives: &Directives) -> bool {
+        if *directives == Directives::default() || directives.only_if_cached {
+            return true;
+        }
+        let group = target.group;
+        !directives.no_cache
+            && group.peek(&target.key).is_none_or(|answer| directives.accept(&answer, group.now()))
+    }
+
+    async fn routed(&self, request: Request<Incoming>) -> Response<GatewayBody> {
         let Some(_place) = self.in_flight.enter() else { return problem(self.in_flight.full()) };
-        let response = match tower::ServiceExt::oneshot(self.router, request.map(Body::new)).await {
+        let response = match tower::ServiceExt::oneshot(self.router.clone(), request.map(Body::new)).await {
             Ok(response) => response,
             Err(never) => match never {},
         };
         response.map(|body| http_body_util::Either::Right(body.boxed_unsync()))
     }
 
-    async fn missed(self, target: Owned, headers: HeaderMap) -> Response<GatewayBody> {
+    async fn read(&self, read: Read, headers: HeaderMap, id: &RequestId) -> Response<GatewayBody> {
         let Some(_place) = self.in_flight.enter() else { return problem(self.in_flight.full()) };
         if self.parts.views.is_provisional() {
             return problem(no_view());
         }
         let deadline = Instant::now() + self.parts.request_timeout;
-        match target.group.miss(&target.key, deadline).await {
-            Ok(answer) => self.reply.answer(&target.group, answer, &headers),
-            Err(error) => problem(self.reply.problem(&target.group, &error)),
+        match read.answer(deadline).await {
+            Ok(Some(answer)) => self.reply.answer(&read.group, answer, &headers),
+            Ok(None) => problem(Problem::new(
+                ErrorCode::NotCached,
+                "neither this node nor the key's owner has it in memory, and the request says only-if-cached",
+            )),
+            Err(error) => problem(self.reply.problem(&read.group, &error, id)),
         }
-    }
-
-    fn key_target<'a>(
-        &'a self,
-        request: &'a Request<Incoming>,
-    ) -> Option<Result<KeyTarget<'a>, TargetError>> {
-        target::parse(request.uri().path(), request.uri().query(), &self.parts.groups)
     }
 }
 
-/// A target that outlives its request.
-struct Owned {
-    group: Arc<crate::group::Group>,
-    key: Box<[u8]>,
+impl Read {
+    /// The answer; `None` if it is to come from memory and is not there.
+    async fn answer(&self, deadline: Instant) -> Result<Option<Answer>, GetError> {
+        let Self { group, key, directives } = self;
+        if directives.only_if_cached {
+            let found = group.in_memory(key, deadline).await?;
+            return Ok(found.filter(|answer| directives.accept(answer, group.now())));
+        }
+        if !directives.no_cache {
+            let answer = group.miss(key, deadline).await?;
+            if answer.outcome == Outcome::Load || directives.accept(&answer, group.now()) {
+                return Ok(Some(answer));
+            }
+        }
+        group.fresh(key, deadline).await.map(Some)
+    }
 }
 
 impl Handler for Gateway {
@@ -143,19 +236,28 @@ impl Handler for Gateway {
         request: Request<Incoming>,
         _: &Connection<()>,
     ) -> impl Future<Output = Response<GatewayBody>> + Send {
-        let ready = |response| Either::Left(std::future::ready(response));
-        let owned = match self.key_target(&request) {
-            None => return Either::Right(Either::Left(self.clone().routed(request))),
-            Some(Err(error)) => return ready(problem(error.into_problem())),
-            Some(Ok(_)) if !matches!(*request.method(), Method::GET | Method::HEAD) => {
-                return ready(keys::method_not_allowed());
+        let exchange = Exchange::new(&request, &self.0.cors, self.0.parts.trace_sample);
+        let next = self.0.look(&request);
+        if let Next::Answered(response) = next {
+            if let Some((trace, begun)) = exchange.trace {
+                trace::mark("request", trace, begun.elapsed());
             }
-            Some(Ok(target)) => match target.group.cached(&target.key) {
-                Some(answer) => return ready(self.reply.answer(target.group, answer, request.headers())),
-                None => Owned { group: Arc::clone(target.group), key: target.key.into() },
-            },
-        };
-        Either::Right(Either::Right(self.clone().missed(owned, request.into_parts().0.headers)))
+            return Either::Left(std::future::ready(exchange.finish(response)));
+        }
+        let shared = Arc::clone(&self.0);
+        Either::Right(async move {
+            let work = async {
+                match next {
+                    Next::Read(read) => shared.read(read, request.into_parts().0.headers, &exchange.id).await,
+                    Next::Route | Next::Answered(_) => shared.routed(request).await,
+                }
+            };
+            let response = match exchange.trace {
+                Some((context, _)) => trace::rooted("request", context, work).await,
+                None => work.await,
+            };
+            exchange.finish(response)
+        })
     }
 }
 
@@ -173,8 +275,9 @@ fn public_routes(parts: GatewayParts) -> Router {
         .merge(health::routes(parts.readiness))
 }
 
+/// The answer that tells a problem, once the request's id is known.
 fn problem(problem: Problem) -> Response<GatewayBody> {
-    problem.into_response().map(|body| http_body_util::Either::Left(Full::new(body)))
+    carry(problem, |body| http_body_util::Either::Left(Full::new(body)))
 }
 
 /// The answer of a node that does not know yet who else is there: it would take every key for its own, and tell nobody
@@ -185,5 +288,10 @@ fn no_view() -> Problem {
 
 /// A problem as an axum route answers it.
 fn axum_problem(code: ErrorCode, detail: impl Into<std::borrow::Cow<'static, str>>) -> Response<Body> {
-    Problem::new(code, detail).into_response().map(Body::from)
+    routed_problem(Problem::new(code, detail))
+}
+
+/// The same for a problem that there is already.
+fn routed_problem(problem: Problem) -> Response<Body> {
+    carry(problem, Body::from)
 }

@@ -10,7 +10,7 @@ use axum::{
 };
 use serde::Serialize;
 
-use super::{GatewayParts, target};
+use super::{GatewayParts, routed_problem, target};
 use crate::{
     cluster::{ViewCell, place},
     codec::base64url_encode,
@@ -152,7 +152,7 @@ async fn owner(State(parts): State<Parts>, RawQuery(query): RawQuery) -> Respons
     let query = query.unwrap_or_default();
     let target = match target::key_in_query(&query, &parts.groups) {
         Ok(target) => target,
-        Err(error) => return error.into_problem().into_response().map(axum::body::Body::from),
+        Err(error) => return routed_problem(error.into_problem()),
     };
     let view = parts.views.load_full();
     let place = place(target.group.name().as_str(), &target.key);

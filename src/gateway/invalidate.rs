@@ -12,7 +12,7 @@ use axum::{
 use http::{HeaderMap, header};
 use serde::{Deserialize, Serialize};
 
-use super::{DiscoverySource, GatewayParts, axum_problem, layers::Deadline, no_view};
+use super::{DiscoverySource, GatewayParts, axum_problem, layers::Deadline, no_view, routed_problem};
 use crate::{
     cluster::ViewCell,
     codec::base64url_decode,
@@ -133,7 +133,7 @@ async fn invalidate(
         Err((code, detail)) => return axum_problem(code, detail),
     };
     if parts.views.is_provisional() {
-        return no_view().into_response().map(axum::body::Body::from);
+        return routed_problem(no_view());
     }
     // Asked first: what is known only afterwards was told to nobody.
     let is_listed = parts.discovery.report().listed;
