@@ -11,17 +11,20 @@ use axum::{
 };
 use http::{HeaderMap, header};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
-use super::{DiscoverySource, GatewayParts, axum_problem, layers::Deadline, no_view};
+use super::{
+    DiscoverySource, GatewayParts, axum_problem, keys::GroupInPath, layers::Deadline, no_view, routes,
+    wire_key::WireKey,
+};
 use crate::{
     cluster::ViewCell,
-    codec::base64url_decode,
     error::ErrorCode,
     group::{Groups, InvalidationReport, Key, Selection},
 };
 
 /// The most keys that one request names.
-const KEYS_MAX: usize = 10_000;
+pub(super) const KEYS_MAX: usize = 10_000;
 /// The largest body, in bytes: as many keys as may be named, at a usual length.
 const BODY_BYTES_MAX: usize = 4 << 20;
 /// The nodes are waited for until so long before the request's deadline, or a twentieth of the request's time if that
@@ -29,8 +32,7 @@ const BODY_BYTES_MAX: usize = 4 << 20;
 const REPORT_ROOM_MAX: Duration = Duration::from_millis(50);
 
 pub(super) fn routes(parts: GatewayParts) -> Router {
-    Router::new()
-        .route("/api/v1/groups/{group}/keys:invalidate", post(invalidate).fallback(wrong_method))
+    routes::mount(Router::new(), routes::INVALIDATE, post(invalidate).fallback(wrong_method))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(Parts {
             groups: parts.groups,
@@ -41,7 +43,7 @@ pub(super) fn routes(parts: GatewayParts) -> Router {
 }
 
 #[derive(Clone)]
-struct Parts {
+pub(super) struct Parts {
     groups: Arc<Groups>,
     views: Arc<ViewCell>,
     discovery: Arc<dyn DiscoverySource>,
@@ -53,60 +55,68 @@ async fn wrong_method() -> Response {
     axum_problem(ErrorCode::MethodNotAllowed, "this path answers POST")
 }
 
-#[derive(Deserialize)]
+/// What to drop: keys, every key that begins with a prefix, or all; one of them.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Body {
+#[schema(as = Invalidation, example = json!({"keys": ["anna", {"b64": "_w"}]}))]
+pub(super) struct Body {
+    #[schema(nullable = false, max_items = 10_000)]
     keys: Option<Vec<WireKey>>,
+    #[schema(nullable = false)]
     prefix: Option<WireKey>,
+    /// `true`, where it is given.
+    #[schema(nullable = false)]
     all: Option<bool>,
 }
 
-/// A key as text, or as `{"b64": "…"}` where it is none.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum WireKey {
-    Text(String),
-    #[serde(rename_all = "snake_case")]
-    Base64Url {
-        b64: String,
-    },
-}
-
-impl WireKey {
-    fn into_bytes(self) -> Result<Vec<u8>, String> {
-        match self {
-            Self::Text(text) => Ok(text.into_bytes()),
-            Self::Base64Url { b64 } => {
-                base64url_decode(b64.as_bytes()).map_err(|error| format!("a b64 is {error}"))
-            }
-        }
-    }
-}
-
-#[derive(Serialize)]
-struct Report {
+/// What each node acknowledged.
+#[derive(Serialize, ToSchema)]
+#[schema(as = InvalidationReport)]
+pub(super) struct Report {
     /// Whether every node acknowledged: then no read that begins now is answered with an older value.
     complete: bool,
     acknowledged: Vec<Acknowledged>,
     failed: Vec<Failed>,
 }
 
-#[derive(Serialize)]
-struct Acknowledged {
+#[derive(Serialize, ToSchema)]
+pub(super) struct Acknowledged {
     node: String,
     /// Entries that were there.
     dropped: u64,
 }
 
-#[derive(Serialize)]
-struct Failed {
+#[derive(Serialize, ToSchema)]
+pub(super) struct Failed {
     node: String,
     error: &'static str,
 }
 
 const EXPECTED: &str = r#"{"keys": ["a", {"b64": "_w"}]}, {"prefix": "user:"} or {"all": true}"#;
 
-async fn invalidate(
+/// Drops keys at every node
+///
+/// The database is not written. A read that begins after a complete answer is not answered with a value from before.
+/// An incomplete one names the nodes that may still have older values; it is safe to ask again.
+#[utoipa::path(
+    post,
+    path = routes::INVALIDATE,
+    operation_id = "invalidateKeys",
+    tag = "keys",
+    params(GroupInPath),
+    request_body = Body,
+    responses((
+        status = 200,
+        description = "Done, at the nodes that are named as acknowledged",
+        body = Report,
+        example = json!({
+            "complete": true,
+            "acknowledged": [{"node": "localhost:10001", "dropped": 1}, {"node": "localhost:10002", "dropped": 0}],
+            "failed": [],
+        }),
+    ))
+)]
+pub(super) async fn invalidate(
     State(parts): State<Parts>,
     Extension(Deadline(deadline)): Extension<Deadline>,
     headers: HeaderMap,

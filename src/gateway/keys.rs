@@ -1,5 +1,10 @@
 //! What is said to a method that a key does not answer.
 
+pub(super) mod document;
+mod parameters;
+
+pub(super) use parameters::{GroupInPath, KeyInQuery};
+
 use http::{HeaderValue, Response, header};
 
 use super::{GatewayBody, problem};

@@ -110,7 +110,7 @@ impl NodeReply {
 }
 
 /// A strong entity tag of 16 hex digits.
-fn etag(tag: u64) -> HeaderValue {
+pub(super) fn etag(tag: u64) -> HeaderValue {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     let mut text = [b'"'; 18];
     for (at, digit) in text[1..17].iter_mut().enumerate() {
@@ -120,7 +120,7 @@ fn etag(tag: u64) -> HeaderValue {
 }
 
 /// Whether an `If-None-Match` names `etag`, by the weak comparison that RFC 9110 (13.1.2) asks for.
-fn names(seen: &[u8], etag: &HeaderValue) -> bool {
+pub(super) fn names(seen: &[u8], etag: &HeaderValue) -> bool {
     seen.split(|byte| *byte == b',')
         .map(<[u8]>::trim_ascii)
         .any(|tag| tag == b"*" || tag.strip_prefix(b"W/").unwrap_or(tag) == etag.as_bytes())

@@ -15,7 +15,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-use super::{DiscoveryReport, DiscoverySource, Gateway, GatewayParts, Readiness};
+use super::{DiscoveryReport, DiscoverySource, Gateway, GatewayParts, PlaneKind, Readiness};
 use crate::{
     cluster::{Address, Node, NodeId, View, ViewCell},
     group::{Group, GroupConfig, GroupName, GroupParts, GroupSettings, Groups, Key, NoPeers, Peers, Value},
@@ -102,10 +102,18 @@ impl Site {
     }
 
     async fn serve(&self) -> SocketAddr {
+        self.serve_as(PlaneKind::Api).await
+    }
+
+    /// Serves as one plane or the other; where.
+    pub(super) async fn serve_as(&self, kind: PlaneKind) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("bound");
         let plane = Plane { name: "api", listener, connections: metrics::Gauge::noop() };
-        let gateway = Gateway::api(self.parts.clone());
+        let gateway = match kind {
+            PlaneKind::Api => Gateway::api(self.parts.clone()),
+            PlaneKind::Admin => Gateway::admin(self.parts.clone()),
+        };
         self.tasks.spawn(serve(plane, gateway, LimitsConfig::default(), self.tasks.clone()));
         address
     }
@@ -118,7 +126,7 @@ impl Drop for Site {
 }
 
 /// The status of the answer, and its body.
-async fn ask(address: SocketAddr, method: &str, target: &str, body: &str) -> (u16, String) {
+pub(super) async fn ask(address: SocketAddr, method: &str, target: &str, body: &str) -> (u16, String) {
     let mut connection = TcpStream::connect(address).await.expect("accepted");
     let head = format!("{method} {target} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n", body.len());
     let request = format!("{head}content-type: application/json\r\nconnection: close\r\n\r\n{body}");
