@@ -45,20 +45,33 @@ pub fn run() -> ExitCode {
 }
 
 fn dispatch(command: Command) -> ExitCode {
-    let sources = sources(command.sources(), env::vars_os(), Path::new(FILE_DEFAULT).exists());
-    let loaded = match sources.and_then(Config::load) {
-        Ok(loaded) => loaded,
-        Err(faults) => {
-            complain(faults.iter());
-            return ExitCode::from(EXIT_WRONG);
+    let done = match command.sources() {
+        None => execute_alone(&command),
+        Some(arguments) => {
+            let sources = sources(arguments, env::vars_os(), Path::new(FILE_DEFAULT).exists());
+            match sources.and_then(Config::load) {
+                Ok(loaded) => execute(&command, loaded),
+                Err(faults) => {
+                    complain(faults.iter());
+                    return ExitCode::from(EXIT_WRONG);
+                }
+            }
         }
     };
-    match execute(&command, loaded) {
+    match done {
         Ok(code) => code,
         Err(error) => {
             complain([format!("{error:#}")]);
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Runs a command that needs no configuration.
+fn execute_alone(command: &Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Openapi(arguments) => print(&app::openapi(arguments.admin)),
+        _ => anyhow::bail!("the command needs a configuration"),
     }
 }
 
@@ -71,14 +84,16 @@ fn execute(command: &Command, loaded: Loaded) -> anyhow::Result<ExitCode> {
         Command::Check(_) => app::check(&loaded.config),
         Command::Migrate(_) => app::migrate(&loaded.config).map(|()| ExitCode::SUCCESS),
         Command::Get(arguments) => get::run(arguments, &loaded.config),
-        Command::Config(_) => {
-            let text = loaded.effective.to_string();
-            match io::stdout().write_all(text.as_bytes()) {
-                // `ggcache config | head` is no failure.
-                Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
-                _ => Ok(ExitCode::SUCCESS),
-            }
-        }
+        Command::Config(_) => print(&loaded.effective.to_string()),
+        Command::Openapi(_) => execute_alone(command),
+    }
+}
+
+fn print(text: &str) -> anyhow::Result<ExitCode> {
+    match io::stdout().write_all(text.as_bytes()) {
+        // `ggcache config | head` is no failure.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(ExitCode::SUCCESS),
     }
 }
 

@@ -4,10 +4,12 @@
 //! and may hold bytes that a router would refuse; everything else goes to an axum router.
 
 mod admin;
+mod batch;
 mod cluster;
 mod complaints;
 mod cors;
 mod directives;
+mod docs;
 mod encoding;
 mod exchange;
 mod groups;
@@ -16,19 +18,24 @@ mod grpc;
 mod health;
 mod hosts;
 mod invalidate;
+mod json_body;
 mod keys;
 mod layers;
+mod openapi;
 mod reply;
+mod routes;
+mod stored;
 mod target;
 #[cfg(test)]
 mod tests;
+mod wire_key;
 
 use std::{sync::Arc, time::Duration};
 
 use axum::{Router, body::Body};
 use bytes::Bytes;
 use futures_util::future::Either;
-use http::{HeaderMap, Method, Request, Response};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use hyper::body::Incoming;
 use tokio::time::Instant;
@@ -39,6 +46,8 @@ pub use encoding::Encodings;
 #[cfg(feature = "grpc")]
 pub use grpc::{OtherService, client_rpcs};
 pub use health::Readiness;
+pub use openapi::document;
+pub use routes::{PlaneKind, ROUTES, Route, Scope, allow, methods_of, routes_at};
 
 use crate::{
     cluster::ViewCell,
@@ -53,6 +62,7 @@ use directives::Directives;
 use exchange::{Exchange, carry};
 use hosts::Hosts;
 use layers::InFlight;
+use reply::NodeReply;
 use target::KeyTarget;
 
 /// What the routes of both planes stand on.
@@ -93,8 +103,9 @@ pub struct Gateway(Arc<Shared>);
 struct Shared {
     parts: GatewayParts,
     router: Router,
+    plane: PlaneKind,
     in_flight: InFlight,
-    reply: Arc<reply::NodeReply>,
+    reply: Arc<NodeReply>,
     cors: Cors,
     /// Who may call the plane through a browser, on the admin plane.
     hosts: Option<Hosts>,
@@ -107,23 +118,37 @@ pub type GatewayBody = http_body_util::Either<Full<Bytes>, BoxBody>;
 impl Gateway {
     /// The public plane.
     pub fn api(parts: GatewayParts) -> Self {
-        let router = layers::around(public_routes(parts.clone()), &parts);
+        let reply = Self::reply(&parts);
+        let router = layers::around(public_routes(parts.clone(), PlaneKind::Api, &reply), &parts);
         let cors = Cors::new(&parts.cors_origins);
-        Self::new(parts, router, cors, None)
+        Self::new(parts, router, reply, PlaneKind::Api, cors, None)
     }
 
     /// The operators' plane: the public routes, and what only an operator may see.
     pub fn admin(parts: GatewayParts) -> Self {
-        let router = layers::around(public_routes(parts.clone()).merge(admin::routes(parts.clone())), &parts);
+        let reply = Self::reply(&parts);
+        let router =
+            public_routes(parts.clone(), PlaneKind::Admin, &reply).merge(admin::routes(parts.clone()));
+        let router = layers::around(router, &parts);
         let mut names = parts.admin_hosts.clone();
         names.push(parts.views.load().me().address.host().to_owned());
-        Self::new(parts, router, Cors::default(), Some(Hosts::new(names)))
+        Self::new(parts, router, reply, PlaneKind::Admin, Cors::default(), Some(Hosts::new(names)))
     }
 
-    fn new(parts: GatewayParts, router: Router, cors: Cors, hosts: Option<Hosts>) -> Self {
+    fn reply(parts: &GatewayParts) -> Arc<NodeReply> {
+        Arc::new(NodeReply::new(parts.views.load().me(), parts.encodings.clone()))
+    }
+
+    fn new(
+        parts: GatewayParts,
+        router: Router,
+        reply: Arc<NodeReply>,
+        plane: PlaneKind,
+        cors: Cors,
+        hosts: Option<Hosts>,
+    ) -> Self {
         let in_flight = InFlight::new(parts.in_flight_max);
-        let reply = Arc::new(reply::NodeReply::new(parts.views.load().me(), parts.encodings.clone()));
-        Self(Arc::new(Shared { parts, router, in_flight, reply, cors, hosts }))
+        Self(Arc::new(Shared { parts, router, plane, in_flight, reply, cors, hosts }))
     }
 }
 
@@ -154,8 +179,8 @@ impl Shared {
         }
         let uri = request.uri();
         let target = match target::parse(uri.path(), uri.query(), &self.parts.groups) {
+            _ if *request.method() == Method::OPTIONS => return Next::Answered(self.options(uri.path())),
             None => return Next::Route,
-            Some(_) if *request.method() == Method::OPTIONS => return Next::Answered(keys::options()),
             Some(_) if !matches!(*request.method(), Method::GET | Method::HEAD) => {
                 return Next::Answered(keys::method_not_allowed());
             }
@@ -183,13 +208,40 @@ impl Shared {
             && group.peek(&target.key).is_none_or(|answer| directives.accept(&answer, group.now()))
     }
 
-    async fn routed(&self, request: Request<Incoming>) -> Response<GatewayBody> {
+    /// What a path answers to; all paths together for `*`.
+    fn options(&self, path: &str) -> Response<GatewayBody> {
+        let methods = match path {
+            "*" => vec![Method::GET, Method::HEAD, Method::POST, Method::OPTIONS],
+            path => methods_of(path, self.plane),
+        };
+        if methods.is_empty() {
+            return problem(layers::no_such_route());
+        }
+        let mut response = Response::new(http_body_util::Either::Left(Full::new(Bytes::new())));
+        *response.status_mut() = StatusCode::NO_CONTENT;
+        self.allow(&methods, &mut response);
+        response
+    }
+
+    fn allow(&self, methods: &[Method], response: &mut Response<GatewayBody>) {
+        if let Ok(methods) = HeaderValue::try_from(allow(methods)) {
+            response.headers_mut().insert(header::ALLOW, methods);
+        }
+    }
+
+    async fn routed(&self, mut request: Request<Incoming>, id: RequestId) -> Response<GatewayBody> {
         let Some(_place) = self.in_flight.enter() else { return problem(self.in_flight.full()) };
+        request.extensions_mut().insert(id);
+        let methods = methods_of(request.uri().path(), self.plane);
         let response = match tower::ServiceExt::oneshot(self.router.clone(), request.map(Body::new)).await {
             Ok(response) => response,
             Err(never) => match never {},
         };
-        response.map(|body| http_body_util::Either::Right(body.boxed_unsync()))
+        let mut response = response.map(|body| http_body_util::Either::Right(body.boxed_unsync()));
+        if response.status() == StatusCode::METHOD_NOT_ALLOWED {
+            self.allow(&methods, &mut response);
+        }
+        response
     }
 
     async fn read(&self, read: Read, headers: HeaderMap, id: &RequestId) -> Response<GatewayBody> {
@@ -249,7 +301,7 @@ impl Handler for Gateway {
             let work = async {
                 match next {
                     Next::Read(read) => shared.read(read, request.into_parts().0.headers, &exchange.id).await,
-                    Next::Route | Next::Answered(_) => shared.routed(request).await,
+                    Next::Route | Next::Answered(_) => shared.routed(request, exchange.id.clone()).await,
                 }
             };
             let response = match exchange.trace {
@@ -267,12 +319,14 @@ impl std::fmt::Debug for Gateway {
     }
 }
 
-fn public_routes(parts: GatewayParts) -> Router {
+fn public_routes(parts: GatewayParts, plane: PlaneKind, reply: &Arc<NodeReply>) -> Router {
     Router::new()
         .merge(groups::routes(parts.clone()))
+        .merge(batch::routes(parts.clone(), Arc::clone(reply)))
         .merge(invalidate::routes(parts.clone()))
         .merge(cluster::routes(parts.clone()))
         .merge(health::routes(parts.readiness))
+        .merge(openapi::routes(plane))
 }
 
 /// The answer that tells a problem, once the request's id is known.

@@ -85,13 +85,27 @@ pub struct Problem {
     request: RequestId,
 }
 
-#[derive(Serialize)]
-struct Wire<'a> {
+/// Why a request was not answered as it was meant (RFC 9457).
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = Problem)]
+pub(crate) struct Wire<'a> {
+    /// The code, as a URN.
+    #[schema(example = "urn:ggcache:error:key_not_found")]
     r#type: String,
+    /// The same for every occurrence of the code.
+    #[schema(example = "The group has no such key")]
     title: &'a str,
+    /// The HTTP status.
+    #[schema(minimum = 400, maximum = 599, example = 404)]
     status: u16,
+    /// What programs match on: a name that stays. Later versions have more of them.
+    #[schema(example = "key_not_found")]
     code: &'a str,
+    /// What is wrong this time, and what would be right.
+    #[schema(example = "the database has no row with this key")]
     detail: &'a str,
+    /// The request's id, which the log has too.
+    #[schema(example = "3f1c6a5e9b7d2048")]
     request_id: String,
 }
 

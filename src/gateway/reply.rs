@@ -141,7 +141,7 @@ fn cache_control(group: &Group, remaining: u64) -> HeaderValue {
 }
 
 /// A strong entity tag: 16 hex digits, and what tells a compressed value from the same one as it is.
-fn etag(tag: u64, is_gzip: bool) -> HeaderValue {
+pub(super) fn etag(tag: u64, is_gzip: bool) -> HeaderValue {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     let mut text = *b"\"................-gz\"";
     for (at, digit) in text[1..17].iter_mut().enumerate() {
@@ -157,7 +157,7 @@ fn etag(tag: u64, is_gzip: bool) -> HeaderValue {
 }
 
 /// Whether an `If-None-Match` names `etag`, by the weak comparison that RFC 9110 (13.1.2) asks for.
-fn names(seen: &[u8], etag: &HeaderValue) -> bool {
+pub(super) fn names(seen: &[u8], etag: &HeaderValue) -> bool {
     seen.split(|byte| *byte == b',')
         .map(<[u8]>::trim_ascii)
         .any(|tag| tag == b"*" || tag.strip_prefix(b"W/").unwrap_or(tag) == etag.as_bytes())

@@ -15,10 +15,13 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-use super::{DiscoveryReport, DiscoverySource, Encodings, Gateway, GatewayParts, Readiness};
+use super::{DiscoveryReport, DiscoverySource, Encodings, Gateway, GatewayParts, PlaneKind, Readiness};
 use crate::{
     cluster::{Address, Node, NodeId, View, ViewCell},
-    group::{Group, GroupConfig, GroupName, GroupParts, GroupSettings, Groups, Key, NoPeers, Peers, Value},
+    group::{
+        ContentKind, Group, GroupConfig, GroupName, GroupParts, GroupSettings, Groups, Key, NoPeers, Peers,
+        Value,
+    },
     net::{LimitsConfig, Plane, serve},
     origin::MapLoader,
     task::Tasks,
@@ -108,10 +111,18 @@ impl Site {
     }
 
     async fn serve(&self) -> SocketAddr {
+        self.serve_as(PlaneKind::Api).await
+    }
+
+    /// Serves as one plane or the other; where.
+    pub(super) async fn serve_as(&self, kind: PlaneKind) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("bound");
         let plane = Plane { name: "api", listener, connections: metrics::Gauge::noop() };
-        let gateway = Gateway::api(self.parts.clone());
+        let gateway = match kind {
+            PlaneKind::Api => Gateway::api(self.parts.clone()),
+            PlaneKind::Admin => Gateway::admin(self.parts.clone()),
+        };
         self.tasks.spawn(serve(plane, gateway, LimitsConfig::default(), self.tasks.clone()));
         address
     }
@@ -124,7 +135,7 @@ impl Drop for Site {
 }
 
 /// The status of the answer, and its body.
-async fn ask(address: SocketAddr, method: &str, target: &str, body: &str) -> (u16, String) {
+pub(super) async fn ask(address: SocketAddr, method: &str, target: &str, body: &str) -> (u16, String) {
     let head = format!("{method} {target} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n", body.len());
     let answer = exchange(address, &format!("{head}content-type: application/json\r\n"), body).await;
     (answer.status, String::from_utf8(answer.body).expect("text"))
@@ -342,4 +353,47 @@ async fn large_text_is_compressed_for_who_accepts_it() {
     assert_eq!((head.status, head.body.len()), (200, 0));
     assert_eq!(head.header("content-length"), gzip.header("content-length"));
     assert_eq!(with(address, "GET", ANNA, "").await.header("vary"), None, "too short to differ");
+}
+
+#[tokio::test]
+async fn many_keys_are_read_at_once() {
+    let site = Site::starting();
+    let address = site.serve().await;
+    let target = "/api/v1/groups/scores/keys:batchGet";
+    let body = r#"{"keys": ["anna", {"b64": "_w"}, "nobody", "anna", "doc"]}"#;
+    assert_eq!(ask(address, "POST", target, body).await.0, 503, "it knows nobody yet");
+    known(&site);
+    site.origin.insert(Key::new("doc").expect("a key"), Value::new(r#"{"a": 1.10}"#, ContentKind::Json));
+    let (status, answer) = ask(address, "POST", target, body).await;
+    assert_eq!(status, 200, "{answer}");
+    assert!(answer.contains(r#""value":{"a": 1.10}"#), "as it is: {answer}");
+    let results = json(&answer)["results"].clone();
+    let part = |at: usize, name: &str| results[at][name].clone();
+    assert_eq!(
+        (part(0, "key"), part(0, "value"), part(0, "status")),
+        (json!("anna"), json!("333"), json!("load"))
+    );
+    assert_eq!(
+        (part(1, "key"), part(1, "error")["code"].clone()),
+        (json!({"b64": "_w"}), json!("key_not_found"))
+    );
+    assert_eq!(part(2, "error")["code"], "key_not_found");
+    assert_eq!((part(3, "value"), part(4, "encoding")), (json!("333"), json!("json")));
+    assert_eq!(site.origin.loads(), 1, "one query for all");
+    let etag = with(address, "GET", ANNA, "").await.header("etag").map(str::to_owned);
+    assert_eq!(part(0, "etag").as_str(), etag.as_deref());
+    for (body, status, code) in [
+        (r#"{"keys": []}"#, 400, "bad_request"),
+        (r#"{"keys": [""]}"#, 400, "bad_request"),
+        (r#"{"keys": [1]}"#, 400, "bad_request"),
+        ("[]", 400, "bad_request"),
+        (&format!("{{\"keys\": [{}]}}", vec!["\"a\""; 1001].join(",")), 413, "too_large"),
+        (&" ".repeat(3 << 20), 413, "too_large"),
+    ] {
+        let (told, problem) = ask(address, "POST", target, body).await;
+        assert_eq!((told, &json(&problem)["code"]), (status, &json!(code)), "{problem}");
+    }
+    assert_eq!(ask(address, "POST", "/api/v1/groups/nobody/keys:batchGet", body).await.0, 404);
+    let wrong = with(address, "GET", target, "").await;
+    assert_eq!((wrong.status, wrong.header("allow")), (405, Some("post, options")));
 }
