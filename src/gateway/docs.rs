@@ -61,7 +61,6 @@ pub(super) fn routes() -> Router {
     tag = "documentation",
     responses((status = 308, description = "The page is at `/docs/`"))
 )]
-#[expect(clippy::unused_async, reason = "a handler is")]
 pub(super) async fn redirect() -> Response {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
@@ -80,7 +79,6 @@ pub(super) async fn redirect() -> Response {
     tag = "documentation",
     responses((status = 200, description = "The page", body = String, content_type = "text/html"))
 )]
-#[expect(clippy::unused_async, reason = "a handler is")]
 pub(super) async fn page(headers: HeaderMap) -> Response {
     answer(PAGE, &headers)
 }
@@ -99,7 +97,6 @@ pub(super) async fn page(headers: HeaderMap) -> Response {
         (inline(Binary) = "image/png"),
     )))
 )]
-#[expect(clippy::unused_async, reason = "a handler is")]
 pub(super) async fn file(headers: HeaderMap, name: Result<Path<String>, PathRejection>) -> Response {
     name.map_or_else(|_| nothing(), |Path(name)| answer(&name, &headers))
 }

@@ -79,7 +79,6 @@ pub(super) fn routes(readiness: Readiness) -> Router {
     tag = "operation",
     responses((status = 200, description = "It does", body = String, content_type = "text/plain", example = "ok\n"))
 )]
-#[expect(clippy::unused_async, reason = "a handler is")]
 pub(super) async fn livez() -> &'static str {
     "ok\n"
 }

@@ -61,7 +61,7 @@ refused before there is a request (a malformed or oversized head) has no body.
 )]
 struct Public;
 
-/// A body of any bytes. Generators know it by its format.
+/// Any bytes.
 #[derive(ToSchema)]
 #[schema(value_type = String, format = Binary)]
 #[expect(dead_code, reason = "it is read by its derive")]

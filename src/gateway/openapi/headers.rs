@@ -83,7 +83,7 @@ pub(super) fn add(response: &mut Response, route: &Route, status: StatusCode) {
     if is_right && is_page {
         names.push("Content-Security-Policy");
     }
-    if status == StatusCode::OK || !is_right {
+    if status == StatusCode::OK && (is_value || is_stored) || !is_right {
         names.push("X-Content-Type-Options");
     }
     if !is_right {
