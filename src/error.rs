@@ -10,6 +10,10 @@ use http::StatusCode;
 pub enum ErrorCode {
     /// The request is malformed; the detail says what would be right.
     BadRequest,
+    /// Who asks did not say who it is, or said so wrongly.
+    Unauthenticated,
+    /// Who asks is known, and may not do this.
+    Forbidden,
     /// The group has no such key: the origin said so, now or within the negative ttl.
     KeyNotFound,
     /// No group of that name is configured.
@@ -38,8 +42,10 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// Every code, for documentation and for reading a code back from the wire.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::BadRequest,
+        Self::Unauthenticated,
+        Self::Forbidden,
         Self::KeyNotFound,
         Self::GroupNotFound,
         Self::RouteNotFound,
@@ -58,6 +64,8 @@ impl ErrorCode {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::BadRequest => "bad_request",
+            Self::Unauthenticated => "unauthenticated",
+            Self::Forbidden => "forbidden",
             Self::KeyNotFound => "key_not_found",
             Self::GroupNotFound => "group_not_found",
             Self::RouteNotFound => "route_not_found",
@@ -82,6 +90,8 @@ impl ErrorCode {
     pub const fn title(self) -> &'static str {
         match self {
             Self::BadRequest => "The request is malformed",
+            Self::Unauthenticated => "Who asks is not known",
+            Self::Forbidden => "Who asks may not do this",
             Self::KeyNotFound => "The group has no such key",
             Self::GroupNotFound => "There is no group of that name",
             Self::RouteNotFound => "There is nothing at this path",
@@ -101,6 +111,8 @@ impl ErrorCode {
     pub const fn http_status(self) -> StatusCode {
         match self {
             Self::BadRequest => StatusCode::BAD_REQUEST,
+            Self::Unauthenticated => StatusCode::UNAUTHORIZED,
+            Self::Forbidden => StatusCode::FORBIDDEN,
             Self::KeyNotFound | Self::GroupNotFound | Self::RouteNotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -120,6 +132,8 @@ impl ErrorCode {
         use tonic::Code;
         match self {
             Self::BadRequest | Self::UnsupportedMediaType => Code::InvalidArgument,
+            Self::Unauthenticated => Code::Unauthenticated,
+            Self::Forbidden => Code::PermissionDenied,
             Self::KeyNotFound | Self::GroupNotFound => Code::NotFound,
             Self::RouteNotFound | Self::MethodNotAllowed => Code::Unimplemented,
             Self::TooLarge => Code::OutOfRange,
