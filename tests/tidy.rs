@@ -14,7 +14,8 @@ mod tidy {
 }
 
 /// The bottom rows. Adapters and what is above them may use all of it.
-const GROUND: &[&str] = &["access", "codec", "error", "net", "problem", "rpc", "settings", "task", "telemetry", "time"];
+const GROUND: &[&str] =
+    &["access", "codec", "error", "net", "problem", "rpc", "settings", "task", "telemetry", "time"];
 const GROUP: &[&str] = &["cache", "cluster", "error", "settings", "task", "telemetry", "time"];
 const ADAPTERS: &[&str] = &["discovery", "gateway", "origin", "transport"];
 /// Below the adapters, and so open to each of them.

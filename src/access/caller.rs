@@ -35,7 +35,9 @@ pub enum AccessError {
     #[error("the authorization header is not understood; send Authorization: Bearer TOKEN")]
     NotBearer,
     /// A token was shown that is none, or that this node does not know.
-    #[error("the token is not one that this node knows; `ggcache token NAME` makes one for its configuration")]
+    #[error(
+        "the token is not one that this node knows; `ggcache token NAME` makes one for its configuration"
+    )]
     UnknownToken,
     /// No token was shown, and without one this is not allowed.
     #[error("this needs a token with the scope {0}; send Authorization: Bearer TOKEN")]
@@ -161,7 +163,10 @@ mod tests {
         let anonymous = Caller::anonymous([Scope::Read].into_iter().collect());
         assert_eq!(anonymous.may(Scope::Read, Some("scores")), Ok(()));
         let refused = anonymous.may(Scope::Write, None).expect_err("it may read");
-        assert_eq!((refused, refused.code()), (AccessError::TokenNeeded(Scope::Write), ErrorCode::Unauthenticated));
+        assert_eq!(
+            (refused, refused.code()),
+            (AccessError::TokenNeeded(Scope::Write), ErrorCode::Unauthenticated)
+        );
         let app = some(&[Scope::Admin], None);
         for scope in [Scope::Read, Scope::Write, Scope::Invalidate] {
             let refused = app.may(scope, None).expect_err("admin includes none of the others");

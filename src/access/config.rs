@@ -12,7 +12,8 @@ use crate::settings::{Checks, Faults, Section, Settings};
 const TOKENS_MAX: usize = 1_000;
 const NAME_BYTES_MAX: usize = 63;
 const SCOPE: &str = "a scope; write read, write, invalidate or admin";
-const HASH: &str = "it is not sha256: and 64 hex digits; `ggcache token NAME` makes a token and prints its hash";
+const HASH: &str =
+    "it is not sha256: and 64 hex digits; `ggcache token NAME` makes a token and prints its hash";
 const NAME: &str = "a token's name is 1 to 63 of a-z, A-Z, 0-9, _ and -";
 
 /// Who may ask for what.
@@ -92,7 +93,10 @@ impl AuthConfig {
             if !is_name(name) {
                 checks.fault(&format!("token.{name}"), NAME);
             } else if name == ANONYMOUS {
-                checks.fault(&format!("token.{name}"), "the name stands for who shows no token; choose another");
+                checks.fault(
+                    &format!("token.{name}"),
+                    "the name stands for who shows no token; choose another",
+                );
             }
             if let Some(other) = seen.insert(token.hash, name) {
                 let message = format!("it is that of the token {other} too; a token has one name");
@@ -152,7 +156,10 @@ mod tests {
         let mut settings = Settings::new();
         settings.add_text("t.toml", text).map_err(|faults| faults.to_string())?;
         let config = AuthConfig::read(&mut settings);
-        settings.finish().map(|effective| (config, effective.to_string())).map_err(|faults| faults.to_string())
+        settings
+            .finish()
+            .map(|effective| (config, effective.to_string()))
+            .map_err(|faults| faults.to_string())
     }
 
     const ZEROS: &str = "sha256:0000000000000000000000000000000000000000000000000000000000000000";

@@ -28,6 +28,7 @@ use http::{HeaderMap, HeaderValue};
 use ring::{
     digest::{SHA256, digest},
     hmac,
+    rand::{SecureRandom as _, SystemRandom},
 };
 
 use crate::codec::{base64url_decode, base64url_encode};
@@ -140,8 +141,17 @@ pub struct Sealer {
 }
 
 impl Sealer {
-    /// A sealer under the first of `secrets`. `sender` is drawn anew by each process, so that its numbers begin anew too.
-    pub fn new(secrets: &Secrets, sender: u64) -> Self {
+    /// A sealer under the first of `secrets`, with a number of its own as sender: a process that starts anew counts anew.
+    ///
+    /// # Errors
+    /// If the system gives no random number.
+    pub fn new(secrets: &Secrets) -> Result<Self, SecretsError> {
+        let mut sender = [0; 8];
+        SystemRandom::new().fill(&mut sender).map_err(|_| SecretsError::Random)?;
+        Ok(Self::with_sender(secrets, u64::from_ne_bytes(sender)))
+    }
+
+    fn with_sender(secrets: &Secrets, sender: u64) -> Self {
         let counts = std::array::from_fn(|_| AtomicU64::new(1));
         Self { key: secrets.current().key(), sender, counts }
     }

@@ -7,6 +7,7 @@ use std::{
 
 use super::ApiAddress;
 use crate::{
+    access::SealConfig,
     cluster::{Address, WEIGHT_MAX},
     settings::{Checks, Faults, Section},
 };
@@ -22,6 +23,10 @@ pub struct NodeConfig {
     pub weight: u32,
     /// What the entries of all groups may take together, in bytes.
     pub memory: u64,
+    /// The secret by which nodes know each other.
+    pub seal: SealConfig,
+    /// Whether the peer plane may be open to whoever reaches it.
+    pub allow_anyone: bool,
 }
 
 /// The public plane.
@@ -38,6 +43,8 @@ pub struct ApiConfig {
 pub struct AdminConfig {
     /// Where it listens.
     pub listen: SocketAddr,
+    /// Whether it may be open to whoever reaches it.
+    pub allow_anyone: bool,
 }
 
 const PEER_PORT: u16 = 10_001;
@@ -56,7 +63,14 @@ impl Default for NodeConfig {
     fn default() -> Self {
         let listen = loopback(PEER_PORT);
         let advertise = advertise_default(listen).expect("the default has a port and is not unspecified");
-        Self { listen, advertise, weight: 1, memory: 256 << 20 }
+        Self {
+            listen,
+            advertise,
+            weight: 1,
+            memory: 256 << 20,
+            seal: SealConfig::default(),
+            allow_anyone: false,
+        }
     }
 }
 
@@ -68,7 +82,7 @@ impl Default for ApiConfig {
 
 impl Default for AdminConfig {
     fn default() -> Self {
-        Self { listen: loopback(PEER_PORT + ADMIN_PORT_OFFSET) }
+        Self { listen: loopback(PEER_PORT + ADMIN_PORT_OFFSET), allow_anyone: false }
     }
 }
 
@@ -96,6 +110,8 @@ impl NodeConfig {
             advertise: Self::read_advertise(section, listen, port),
             weight: section.integer("weight", default.weight, WEIGHT),
             memory: section.bytes("memory", default.memory),
+            seal: SealConfig::read(section),
+            allow_anyone: section.bool("allow_anyone", default.allow_anyone),
         };
         section.check(config.validate());
         config
@@ -175,6 +191,9 @@ impl AdminConfig {
             );
         }
         let default = loopback(port.unwrap_or(PEER_PORT + ADMIN_PORT_OFFSET));
-        Self { listen: section.parsed("listen", default, SOCKET) }
+        Self {
+            listen: section.parsed("listen", default, SOCKET),
+            allow_anyone: section.bool("allow_anyone", false),
+        }
     }
 }

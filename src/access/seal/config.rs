@@ -10,7 +10,8 @@ use crate::settings::{Checks, Faults, Section};
 /// As many characters as 32 random bytes have in base64, less some; nobody guesses as many.
 const SECRET_CHARS_MIN: usize = 32;
 const SECRET_BYTES_MAX: u64 = 4096;
-const TOO_SHORT: &str = "it has less than 32 characters; write more, such as what `openssl rand -base64 32` prints";
+const TOO_SHORT: &str =
+    "it has less than 32 characters; write more, such as what `openssl rand -base64 32` prints";
 
 /// A secret that nodes share. `Debug` and `Display` show three asterisks.
 #[derive(Clone, PartialEq, Eq)]
@@ -64,12 +65,16 @@ pub struct Secrets {
     previous: Option<PeerSecret>,
 }
 
-/// Why a file's secret can't be used. Nothing of its text is shown.
+/// Why a secret can't be used. Nothing of its text is shown.
 #[derive(Debug, Error)]
 pub enum SecretsError {
+    #[error("the system gives no random number")]
+    Random,
     #[error("{0}: the file {1:?} can't be read")]
     File(&'static str, PathBuf, #[source] std::io::Error),
-    #[error("{0}: the file {1:?} has more than {SECRET_BYTES_MAX} bytes, and holds something else than a secret")]
+    #[error(
+        "{0}: the file {1:?} has more than {SECRET_BYTES_MAX} bytes, and holds something else than a secret"
+    )]
     TooLong(&'static str, PathBuf),
     #[error("{0}: the file {1:?}: {TOO_SHORT}")]
     TooShort(&'static str, PathBuf),
@@ -210,7 +215,8 @@ mod tests {
         std::fs::write(&path, format!("\n {} \n", "s".repeat(40))).expect("a file");
         let secrets = config.load().expect("a secret").expect("one is configured");
         assert_eq!(secrets.current().0.len(), 40);
-        for (text, expected) in [("hunter2".to_owned(), "less than 32"), ("x".repeat(5000), "more than 4096")] {
+        for (text, expected) in [("hunter2".to_owned(), "less than 32"), ("x".repeat(5000), "more than 4096")]
+        {
             std::fs::write(&path, &text).expect("a file");
             let error = config.load().expect_err("no secret").to_string();
             assert!(error.contains(expected) && !error.contains(&text), "{error}");

@@ -7,11 +7,7 @@
 //! if this node's clock is set back too: `floor_ms` keeps the latest time of all that was forgotten, and whoever is new must
 //! be later than it. It begins at the node's start, so that what was seen by an earlier process is refused as well.
 
-use std::{
-    collections::HashMap,
-    sync::atomic::{AtomicU64, Ordering},
-    time::Duration,
-};
+use std::{collections::HashMap, time::Duration};
 
 use parking_lot::Mutex;
 use ring::hmac;
@@ -29,8 +25,6 @@ const SKEW_MAX: Duration = Duration::from_secs(30);
 pub(super) const SKEW_MS_MAX: u64 = SKEW_MAX.as_millis() as u64;
 /// Senders that are remembered: 8 MiB. A process that starts anew is another sender.
 pub(super) const SENDERS_MAX: usize = 1_024;
-/// How often it is said in the log that somebody was refused.
-const COMPLAINT_PAUSE_MS: u64 = 10_000;
 
 /// Why a request of another node is refused.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -53,14 +47,18 @@ pub enum SealError {
     Clock(i64),
     #[error("the request was answered before")]
     Replayed,
-    #[error("the request was overtaken by more than {WINDOW} others, and may be one that was answered before")]
+    #[error(
+        "the request was overtaken by more than {WINDOW} others, and may be one that was answered before"
+    )]
     Overtaken,
     #[error(
         "the request was sealed before this node started, or before it forgot the sender; it may be one that was \
          answered before"
     )]
     Forgotten,
-    #[error("this node remembers {SENDERS_MAX} senders at most, and all have sent within the last {SKEW_MAX:?}")]
+    #[error(
+        "this node remembers {SENDERS_MAX} senders at most, and all have sent within the last {SKEW_MAX:?}"
+    )]
     Senders,
 }
 
@@ -94,7 +92,6 @@ pub struct Verifier {
     /// The address that this node advertises.
     me: String,
     senders: Mutex<Senders>,
-    complained_ms: AtomicU64,
 }
 
 impl Verifier {
@@ -105,7 +102,6 @@ impl Verifier {
             keys: secrets.accepted().map(super::PeerSecret::key).collect(),
             me: me.to_owned(),
             senders: Mutex::new(Senders { known: HashMap::new(), floor_ms: started_ms }),
-            complained_ms: AtomicU64::new(0),
         }
     }
 
@@ -135,16 +131,6 @@ impl Verifier {
         }
         self.senders.lock().let_in(&stamp, now_ms)?;
         Ok(BodyDigest(stamp.body))
-    }
-
-    /// Whether it is time to say in the log that somebody was refused: strangers must not fill it.
-    pub fn may_complain(&self, now_ms: u64) -> bool {
-        let last = self.complained_ms.load(Ordering::Relaxed);
-        let due = now_ms.abs_diff(last) >= COMPLAINT_PAUSE_MS;
-        due && self
-            .complained_ms
-            .compare_exchange(last, now_ms, Ordering::Relaxed, Ordering::Relaxed)
-            .is_ok()
     }
 }
 
