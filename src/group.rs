@@ -7,12 +7,15 @@
 //!    an *owner-side* flight; if it is another, in a *client-side* flight.
 //! 3. An owner-side flight ([`Group::load`]) reads the origin, once for all who ask, and keeps the result as
 //!    [`Freshness`] says and if the [`fence`] allows.
-//! 4. A client-side flight ([`Group::ask`]) asks the owner; if that is down, the next node on the ring; and only if
-//!    that is down too, the origin, as in 3.
+//! 4. A client-side flight (`asking`) asks the owner; if that is down, the next node on the ring; and only if
+//!    that is down too, the origin, as in 3. Flights that ask one node at a time share their messages ([`hops`]).
 //!
 //! [`Group::get_as_owner`] is the read that another node sends: steps 1 and 3, never 4, so that a request takes
 //! one hop at most. The two kinds of flight live in two maps, so that two nodes that each take the other for the
 //! owner can't wait for each other.
+//!
+//! [`Group::get_many`] is the same for many keys at once, with one message to each owner and one query there (`batch`);
+//! [`Group::fresh`] loads whatever is in memory, and [`Group::in_memory`] never loads (`directed`).
 //!
 //! Around these stand [`invalidate`], which reaches every node, and [`handover`], by which memory survives a change
 //! of owner: a flight of step 3 first peeks at the key's previous owner.
@@ -25,12 +28,16 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 mod answer;
+mod asking;
+mod batch;
 mod config;
 mod demand;
+mod directed;
 mod fence;
 mod flight;
 mod freshness;
 mod handover;
+mod hops;
 mod invalidate;
 mod key;
 mod loader;
@@ -52,8 +59,8 @@ pub use key::{GROUP_NAME_BYTES_MAX, GroupName, GroupNameError, KEY_BYTES_MAX, Ke
 pub use loader::{BoxFuture, KeyScan, LoadError, Loader};
 pub use metrics::GroupMetrics;
 pub use peer::{
-    HANDOVER_KEYS_MAX, Handover, Invalidation, NoPeers, PEEKED_BYTES_MAX, PeekMany, PeerAnswer, PeerError,
-    PeerRequest, PeerTransport, Selection,
+    HANDOVER_KEYS_MAX, Handover, Invalidation, NoPeers, PEEKED_BYTES_MAX, PeekMany, PeerAnswer, PeerBatch,
+    PeerError, PeerRequest, PeerTransport, PeerWord, Selection,
 };
 pub use peers::{PeerHealth, Peers};
 pub use registry::{Groups, GroupsError};
@@ -61,7 +68,8 @@ pub use store::Resident;
 pub use value::{ContentKind, Value};
 
 use fence::SlotState;
-use flight::{Aborted, FlightLimits, Flights, Full, Seat, Turn};
+use flight::{Aborted, FlightLimits, Flights, Full, Seat, Start, Turn};
+use hops::Hops;
 use pulse::Pulse;
 use store::{Fresh, Store};
 
@@ -69,7 +77,7 @@ use crate::{
     cache::CacheStats,
     cluster::{Address, Node, View, ViewCell, place},
     task::Tasks,
-    telemetry::{NodeMetrics, field},
+    telemetry::{NodeMetrics, field, trace},
     time::{BootClock, Clock, Moment},
 };
 
@@ -81,9 +89,6 @@ enum Side {
     /// It reads the origin.
     Owner,
 }
-
-/// How many other nodes a request is sent to before this one reads the origin itself.
-const ASKED_MAX: usize = 2;
 
 /// What a group's flights end with.
 type Landing = Result<Answer, GetError>;
@@ -104,6 +109,8 @@ pub struct Group {
     client_flights: Arc<Flights<Landing>>,
     /// Flights that read the origin.
     owner_flights: Arc<Flights<Landing>>,
+    /// Messages to other nodes that reads share.
+    hops: Hops,
     pulse: Pulse,
 }
 
@@ -206,6 +213,7 @@ impl Group {
             metrics,
             client_flights: Flights::new(limits),
             owner_flights: Flights::new(limits),
+            hops: Hops::default(),
             pulse: Pulse::default(),
         })
     }
@@ -255,7 +263,7 @@ impl Group {
         // Never a copy: whoever asks takes this node for the owner, and would keep a copy of the copy.
         match self.store.get_own(hash, key, self.awake()) {
             Some(answer) => Ok(answer),
-            None => self.fly_as_owner(hash, key, deadline).await,
+            None => self.fly_as_owner(hash, key, false, deadline).await,
         }
     }
 
@@ -274,11 +282,12 @@ impl Group {
         );
         let answer = if view.is_mine(place) {
             drop(view);
-            self.fly_as_owner(hash, key, deadline).await?
+            self.fly_as_owner(hash, key, false, deadline).await?
         } else {
             drop(view);
             self.store.note_demand(hash, self.clock.now());
-            let (seat, turn) = self.client_flights.join(hash, key, self.store.slot(hash)).map_err(full)?;
+            let start = Start { slot: self.store.slot(hash), is_fresh: false };
+            let (seat, turn) = self.client_flights.join(hash, key, start).map_err(full)?;
             if let Some(turn) = turn {
                 self.spawn(turn, hash, key, Side::Client);
             }
@@ -288,8 +297,15 @@ impl Group {
         Ok(answer)
     }
 
-    async fn fly_as_owner(self: &Arc<Self>, hash: u64, key: &[u8], deadline: Instant) -> Landing {
-        let (seat, turn) = self.owner_flights.join(hash, key, self.store.slot(hash)).map_err(full)?;
+    async fn fly_as_owner(
+        self: &Arc<Self>,
+        hash: u64,
+        key: &[u8],
+        is_fresh: bool,
+        deadline: Instant,
+    ) -> Landing {
+        let start = Start { slot: self.store.slot(hash), is_fresh };
+        let (seat, turn) = self.owner_flights.join(hash, key, start).map_err(full)?;
         if let Some(turn) = turn {
             self.spawn(turn, hash, key, Side::Owner);
         }
@@ -301,18 +317,19 @@ impl Group {
         // A turn that is dropped answers its waiters. The key was checked where it came in.
         let Ok(key) = Key::new(key) else { return };
         let group = Arc::clone(self);
-        self.tasks.spawn(async move {
-            turn.fly(|| group.store.slot(hash), |slot| group.flight(&key, hash, slot, side)).await;
-        });
+        let trace = trace::current();
+        self.tasks.spawn(trace::within(trace, async move {
+            turn.fly(|| group.store.slot(hash), |start| group.flight(&key, hash, start, side)).await;
+        }));
     }
 
-    async fn flight(self: &Arc<Self>, key: &Key, hash: u64, slot: SlotState, side: Side) -> Landing {
+    async fn flight(self: &Arc<Self>, key: &Key, hash: u64, start: Start, side: Side) -> Landing {
         let timeout = self.settings.flight_timeout;
         let until = Instant::now() + timeout;
         let work = async {
             match side {
-                Side::Owner => self.load(key, hash, slot).await,
-                Side::Client => self.ask(key, hash, slot, until).await,
+                Side::Owner => self.load(key, hash, start).await,
+                Side::Client => self.ask(key, hash, start.slot, until).await,
             }
         };
         tokio::time::timeout_at(until, work).await.unwrap_or(Err(GetError::Deadline(timeout)))
@@ -334,24 +351,37 @@ impl Group {
     }
 
     /// An owner-side flight: reads the origin and keeps what may be kept.
-    async fn load(&self, key: &Key, hash: u64, slot: SlotState) -> Landing {
+    async fn load(&self, key: &Key, hash: u64, start: Start) -> Landing {
+        if let Some(found) = self.before_load(key, hash, start).await {
+            return Ok(found);
+        }
+        let since = self.clock.now();
+        let load = self.loader.load(std::slice::from_ref(key));
+        let mut loaded = trace::spanned("load", load).await?;
+        match (loaded.pop(), loaded.is_empty()) {
+            (Some(value), true) => Ok(self.loaded(key, hash, start.slot, since, value)),
+            _ => Err(LoadError::Broken("it answered another number of keys than it was asked").into()),
+        }
+    }
+
+    /// What spares a flight its query.
+    async fn before_load(&self, key: &Key, hash: u64, start: Start) -> Option<Answer> {
+        if start.is_fresh {
+            return None;
+        }
         // Another flight may have landed since the look that missed: without a second look, a crowd would now and then
         // be two queries.
         if let Some(found) = self.store.peek(hash, key.as_bytes(), self.clock.now()) {
-            return Ok(found);
+            return Some(found);
         }
-        if let Some(answer) = self.peek_previous(key, hash, slot).await {
-            return Ok(answer);
-        }
-        let start = self.clock.now();
-        let mut loaded = self.loader.load(std::slice::from_ref(key)).await?;
-        let value = match (loaded.pop(), loaded.is_empty()) {
-            (Some(value), true) => value,
-            _ => return Err(LoadError::Broken("it answered another number of keys than it was asked").into()),
-        };
+        self.peek_previous(key, hash, start.slot).await
+    }
+
+    /// Keeps what a load that began at `since` has brought, if it may be kept, and answers it.
+    fn loaded(&self, key: &Key, hash: u64, slot: SlotState, since: Moment, value: Option<Value>) -> Answer {
         let role = self.role(key);
-        let until = self.freshness.until(start, value.is_some(), role, fastrand::f64());
-        let fresh = Fresh { value: value.clone(), since: start, until };
+        let until = self.freshness.until(since, value.is_some(), role, fastrand::f64());
+        let fresh = Fresh { value: value.clone(), since, until };
         let kept = self.store.keep(hash, key, fresh, self.clock.now(), slot);
         tracing::debug!(
             { field::GROUP } = %self.name,
@@ -361,8 +391,8 @@ impl Group {
             "loaded from the origin"
         );
         // What the fence refused may have been out of date already: no copy of it may be kept anywhere.
-        let until = if self.store.slot(hash) == slot { until } else { start };
-        Ok(Answer { value, outcome: Outcome::Load, since: start, until, collapsed: false, hop: None })
+        let until = if self.store.slot(hash) == slot { until } else { since };
+        Answer { value, outcome: Outcome::Load, since, until, collapsed: false, hop: None }
     }
 
     /// In which role this node loads `key`, by the present view.
@@ -376,73 +406,6 @@ impl Group {
             Some(_) if before.all(|node| self.peers.is_ejected(&node.address)) => Role::Successor,
             Some(_) => Role::Stranger,
         }
-    }
-
-    /// A client-side flight: asks the owner, then its successor, then the origin. Nodes that are known to be down
-    /// are passed over.
-    async fn ask(self: &Arc<Self>, key: &Key, hash: u64, slot: SlotState, deadline: Instant) -> Landing {
-        let place = place(self.name.as_str(), key.as_bytes());
-        let view = self.peers.views().load_full();
-        let mut asked = 0;
-        let in_time = || {
-            let late = Instant::now() >= deadline;
-            if late { Err(GetError::Deadline(self.settings.flight_timeout)) } else { Ok(()) }
-        };
-        for node in view.route(place) {
-            if node.address == view.me().address || asked == ASKED_MAX {
-                break;
-            }
-            if !self.peers.may_ask(node) {
-                continue;
-            }
-            in_time()?;
-            asked += 1;
-            match self.ask_peer(&view, node, key, hash, slot, deadline).await {
-                Ok(answer) => return Ok(answer),
-                Err(error) => {
-                    tracing::debug!(
-                        { field::GROUP } = %self.name,
-                        { field::PEER } = %node.address,
-                        error = &error as &dyn std::error::Error,
-                        "the peer gave no answer"
-                    );
-                    if let Some(code) = error.final_code() {
-                        return Err(GetError::Peer { peer: node.address.clone(), code });
-                    }
-                }
-            }
-        }
-        // Nobody waits for it any longer, and a database that is too slow is not helped by one query more.
-        in_time()?;
-        // Through the owner's map, where this node may hold a flight of the key for others already.
-        self.fly_as_owner(hash, key.as_bytes(), deadline).await
-    }
-
-    async fn ask_peer(
-        &self,
-        view: &View,
-        node: &Node,
-        key: &Key,
-        hash: u64,
-        slot: SlotState,
-        deadline: Instant,
-    ) -> Result<Answer, PeerError> {
-        let sent = self.clock.now();
-        let request = PeerRequest {
-            group: self.name.clone(),
-            key: key.clone(),
-            epoch: view.epoch(),
-            budget: deadline.saturating_duration_since(Instant::now()),
-            digest: self.settings.digest,
-        };
-        let answer = self.peers.get(node, &request).await?;
-        let fresh = self.aged(&answer, sent);
-        if answer.digest == self.settings.digest {
-            self.store.keep_copy(hash, key, fresh.clone(), self.clock.now(), slot);
-        }
-        let hop = Some(Arc::new(Hop { peer: node.address.clone(), outcome: answer.outcome }));
-        let Fresh { value, since, until } = fresh;
-        Ok(Answer { value, outcome: Outcome::Peer, since, until, collapsed: false, hop })
     }
 
     /// Takes up to `steps_max` entries in hand and drops those that have expired; how many were dropped.

@@ -1,9 +1,10 @@
-//! What a node tells about itself: logs and metrics. Every layer but the pure ones may use it.
+//! What a node tells about itself: logs, metrics and traces. Every layer but the pure ones may use it.
 
 mod config;
 pub mod field;
 mod logging;
 mod metrics;
+pub mod trace;
 
 pub use config::{LogConfig, LogFormat};
 pub use logging::{LogGuard, LoggingError, init_logging};

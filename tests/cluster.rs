@@ -30,6 +30,9 @@ use tokio::{
     time::{Instant, sleep},
 };
 
+#[path = "cluster/many.rs"]
+mod many;
+
 const GROUP: &str = "scores";
 
 /// A database in memory. A query reads its rows when it arrives and answers after a delay, as a real one may: what it

@@ -85,6 +85,8 @@ const NOT_HERE: &[(&str, &[&str], &str)] = &[
 const PUBLIC_MODULES: &[(&str, &str)] = &[
     // Names of log fields, which read well only with their module: `field::GROUP`.
     ("src/telemetry.rs", "field"),
+    // What is done with spans, which reads well only with its module: `trace::spanned`.
+    ("src/telemetry.rs", "trace"),
     // What is generated from a proto file; the names of its types say little without its own.
     ("src/rpc.rs", "ggroupcachepb"),
     ("src/rpc.rs", "peer_v1"),

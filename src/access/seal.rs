@@ -9,8 +9,8 @@
 //! - `t` is when it was sealed, in milliseconds of Unix time; `s` who sent it, a number that each process draws; `n` counts
 //!   what this sender has sealed for this callee; `b` is the SHA-256 of the body, left out where there is none.
 //! - `m` is the HMAC-SHA-256 (RFC 2104) under the secret of [the canonical text](canonical): method, path and query
-//!   as sent, the callee's advertised address, the four above, and the `ggcache-*` headers that carry meaning. Each field has
-//!   its length before it, so that no two requests have one text.
+//!   as sent, the callee's advertised address, the four above, and every other header that begins with `ggcache-`, by name.
+//!   Each field has its length before it, so that no two requests have one text.
 //!
 //! Since the body's digest is in the head, a stranger is refused before a byte of a body is read. The callee's address
 //! makes a message for one node worthless at another, and [`Verifier`] lets each message in once.
@@ -24,7 +24,7 @@ mod window;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use ring::{
     digest::{SHA256, digest},
     hmac,
@@ -43,8 +43,9 @@ const CONTEXT: &[u8] = b"ggcache-seal v1";
 const VERSION: &str = "v1 ";
 /// The longest header that is looked at, in bytes; what [`Stamp::write`] makes is shorter.
 const SEAL_BYTES_MAX: usize = 256;
-/// The request headers that carry meaning. Each is sealed with all its values, and so is its absence.
-const HEADERS: [&str; 4] = ["ggcache-budget-ms", "ggcache-epoch", "ggcache-digest", "ggcache-need"];
+/// What the request headers that carry meaning begin with. All are sealed, so that a node understands the seal of a newer
+/// one, whose headers it does not know.
+const HEADERS: &str = "ggcache-";
 const DIGEST_BYTES: usize = 32;
 
 /// What of a request is sealed beside its body.
@@ -54,7 +55,7 @@ pub struct Head<'a> {
     pub method: &'a str,
     /// The path and query as they are sent.
     pub target: &'a str,
-    /// All headers; those that carry meaning are looked up.
+    /// All headers, of which some are sealed.
     pub headers: &'a HeaderMap,
 }
 
@@ -120,12 +121,13 @@ fn canonical(key: &hmac::Key, head: &Head<'_>, callee: &str, stamp: &Stamp) -> h
     field(&stamp.time_ms.to_be_bytes());
     // No body and an empty one are told apart by the field's length.
     field(stamp.body.as_ref().map_or(&[], |digest| digest));
-    for name in HEADERS {
-        let values = head.headers.get_all(name);
-        field(&(values.iter().count() as u64).to_be_bytes());
-        for value in values {
-            field(value.as_bytes());
-        }
+    let ours = |(name, _): &(&HeaderName, _)| name.as_str().starts_with(HEADERS) && *name != SEAL;
+    let mut headers: Vec<_> = head.headers.iter().filter(ours).collect();
+    // Values of one name keep their order, which means something; that of names does not.
+    headers.sort_by_key(|(name, _)| name.as_str());
+    for (name, value) in headers {
+        field(name.as_str().as_bytes());
+        field(value.as_bytes());
     }
     text.sign()
 }

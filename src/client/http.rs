@@ -26,6 +26,8 @@ pub(super) struct HttpClient {
 
 impl HttpClient {
     pub(super) fn new(connect_timeout: Duration, value_bytes_max: usize) -> Result<Self, BuildError> {
+        // The first one stays: there may be one already.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::builder()
             .connect_timeout(connect_timeout)
             .redirect(reqwest::redirect::Policy::none())

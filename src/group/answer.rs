@@ -115,6 +115,9 @@ pub enum GetError {
     /// The request's time was up.
     #[error("no answer within {0:?}")]
     Deadline(Duration),
+    /// The values that were asked for together are too large together; others of them were answered.
+    #[error("the values have more than {0} bytes together; ask for this key by itself")]
+    TooLargeTogether(usize),
     /// A limit of the group is reached.
     #[error("{limit} {what} are under way, and no more are admitted")]
     Overloaded { what: &'static str, limit: usize },
@@ -131,6 +134,7 @@ impl GetError {
             Self::Load(error) => error.code(),
             Self::Peer { code, .. } => *code,
             Self::Deadline(_) => ErrorCode::DeadlineExceeded,
+            Self::TooLargeTogether(_) => ErrorCode::TooLarge,
             Self::Overloaded { .. } => ErrorCode::Overloaded,
             Self::ShuttingDown => ErrorCode::ShuttingDown,
         }

@@ -3,7 +3,8 @@
 //! A flight runs in a task of its own, so that the cancellation of any caller, the first one included,
 //! harms nobody. Of each key there is at most one flight running and one waiting. A request joins the running
 //! flight only if the fence's slot is still as it was when the flight began; otherwise an invalidation came
-//! in between, and the request joins (or makes) the waiting flight, which begins when the running one ends.
+//! in between, and the request joins (or makes) the waiting flight, which begins when the running one ends. So does a
+//! request that asks for a fresh load, whatever the slot's state.
 //!
 //! Invariants: a flight is always completed: by its result, by [`Aborted::Panicked`] if its work panics, or by
 //! [`Aborted::Stopped`] if its task is dropped. A key stands in the map exactly while a flight of it runs.
@@ -90,7 +91,23 @@ struct Pair<T> {
     running: Arc<Flight<T>>,
     /// The slot's state when the running flight began.
     slot: SlotState,
-    waiting: Option<Arc<Flight<T>>>,
+    waiting: Option<Waiting<T>>,
+}
+
+/// A flight that has not begun.
+struct Waiting<T> {
+    flight: Arc<Flight<T>>,
+    /// Whether somebody in it asks for a fresh load.
+    is_fresh: bool,
+}
+
+/// How a flight begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Start {
+    /// The slot's state.
+    pub(super) slot: SlotState,
+    /// Whether it loads whatever is in memory.
+    pub(super) is_fresh: bool,
 }
 
 // The hash is the caller's, seeded per process.
@@ -131,7 +148,7 @@ pub(super) struct Turn<T: Clone> {
     hash: u64,
     key: Box<[u8]>,
     flight: Arc<Flight<T>>,
-    slot: SlotState,
+    start: Start,
     landed: bool,
 }
 
@@ -151,13 +168,13 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
     }
 
     /// Takes a seat in a flight of `key` that began, or will begin, no earlier than the last
-    /// change of its slot, whose present state is `current`. If the answer holds a [`Turn`], the caller
-    /// must spawn [`Turn::fly`].
+    /// change of its slot, whose present state is `start.slot`; for a fresh load, no earlier than now. If the answer
+    /// holds a [`Turn`], the caller must spawn [`Turn::fly`] or [`Turn::fly_together`].
     pub(super) fn join(
         self: &Arc<Self>,
         hash: u64,
         key: &[u8],
-        current: SlotState,
+        start: Start,
     ) -> Result<(Seat<T>, Option<Turn<T>>), Full> {
         if self.waiters.fetch_add(1, Ordering::Relaxed) >= self.limits.waiters {
             self.waiters.fetch_sub(1, Ordering::Relaxed);
@@ -167,12 +184,14 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
         let seat = |flight, collapsed| Seat { flights: Arc::clone(self), flight, collapsed };
         let mut shard = self.shard(hash).lock();
         if let Some(pair) = shard.find_mut(hash, |pair| *pair.key == *key) {
-            if pair.slot == current {
+            if pair.slot == start.slot && !start.is_fresh {
                 return Ok((seat(Arc::clone(&pair.running), true), None));
             }
             let collapsed = pair.waiting.is_some();
-            let waiting = pair.waiting.get_or_insert_with(Flight::new);
-            return Ok((seat(Arc::clone(waiting), collapsed), None));
+            let new = || Waiting { flight: Flight::new(), is_fresh: false };
+            let waiting = pair.waiting.get_or_insert_with(new);
+            waiting.is_fresh |= start.is_fresh;
+            return Ok((seat(Arc::clone(&waiting.flight), collapsed), None));
         }
         if self.flights.fetch_add(1, Ordering::Relaxed) >= self.limits.flights {
             self.flights.fetch_sub(1, Ordering::Relaxed);
@@ -182,17 +201,11 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
         let flight = Flight::new();
         let key: Box<[u8]> = key.into();
         let running = Arc::clone(&flight);
-        let pair = Pair { hash, key: key.clone(), running, slot: current, waiting: None };
+        let pair = Pair { hash, key: key.clone(), running, slot: start.slot, waiting: None };
         shard.insert_unique(hash, pair, |pair| pair.hash);
         drop(shard);
-        let turn = Turn {
-            flights: Arc::clone(self),
-            hash,
-            key,
-            flight: Arc::clone(&flight),
-            slot: current,
-            landed: false,
-        };
+        let turn =
+            Turn { flights: Arc::clone(self), hash, key, flight: Arc::clone(&flight), start, landed: false };
         Ok((seat(flight, false), Some(turn)))
     }
 
@@ -202,42 +215,72 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
 }
 
 impl<T: Clone + Send + Sync + 'static> Turn<T> {
+    /// The hash and the key that it is about, and how it begins.
+    pub(super) fn target(&self) -> (u64, &[u8], Start) {
+        (self.hash, &self.key, self.start)
+    }
+
     /// Runs the flight, and then those that came to wait for it, one after another. `state` reads the
-    /// slot's present state; `work` does the load, for a flight that began at the given state.
+    /// slot's present state; `work` does the load, for a flight that begins as given.
     pub(super) async fn fly<F>(
         mut self,
         state: impl Fn() -> SlotState + Send,
-        work: impl Fn(SlotState) -> F + Send,
+        work: impl Fn(Start) -> F + Send,
     ) where
         F: Future<Output = T> + Send,
     {
         loop {
-            let slot = self.slot;
+            let start = self.start;
             // The panic is answered to every waiter; what the work touched is not used again.
-            let result = AssertUnwindSafe(async { work(slot).await }).catch_unwind().await;
+            let result = AssertUnwindSafe(async { work(start).await }).catch_unwind().await;
             if !self.land(result.map_err(|_| Aborted::Panicked), &state) {
                 return;
             }
         }
     }
 
+    /// Runs flights of several keys by one piece of work, which brings a result for each, in their order. `state` reads
+    /// the present state of a slot, by hash. The turns that are left have another flight to run, by
+    /// [`fly`](Self::fly).
+    pub(super) async fn fly_together(
+        turns: Vec<Self>,
+        state: impl Fn(u64) -> SlotState,
+        work: impl Future<Output = Vec<T>> + Send,
+    ) -> Vec<Self> {
+        let results = AssertUnwindSafe(work).catch_unwind().await;
+        let mut results = results.map(Vec::into_iter);
+        let mut left = Vec::new();
+        for mut turn in turns {
+            // Fewer results than turns are a panic's: nobody is left to wait.
+            let result = match &mut results {
+                Ok(results) => results.next().ok_or(Aborted::Panicked),
+                Err(_) => Err(Aborted::Panicked),
+            };
+            let hash = turn.hash;
+            if turn.land(result, || state(hash)) {
+                left.push(turn);
+            }
+        }
+        left
+    }
+
     /// Completes the running flight; whether a waiting one has become the running one.
     fn land(&mut self, result: Result<T, Aborted>, state: impl Fn() -> SlotState) -> bool {
         let mut shard = self.flights.shard(self.hash).lock();
         let next = shard.find_mut(self.hash, |pair| pair.key == self.key).and_then(|pair| {
-            let next = pair.waiting.take()?;
+            let Waiting { flight, is_fresh } = pair.waiting.take()?;
             // Read under the lock: who waits for this flight joined before it begins.
             pair.slot = state();
-            pair.running = Arc::clone(&next);
-            Some((next, pair.slot))
+            pair.running = Arc::clone(&flight);
+            Some((flight, Start { slot: pair.slot, is_fresh }))
         });
         if next.is_none() {
             remove(&mut shard, self.hash, &self.key);
         }
         drop(shard);
         match next {
-            Some((next, slot)) => {
-                self.slot = slot;
+            Some((next, start)) => {
+                self.start = start;
                 std::mem::replace(&mut self.flight, next).complete(result);
                 true
             }
@@ -261,7 +304,7 @@ impl<T: Clone> Drop for Turn<T> {
         self.flights.flights.fetch_sub(1, Ordering::Relaxed);
         self.flight.complete(Err(Aborted::Stopped));
         if let Some(waiting) = pair.and_then(|pair| pair.waiting) {
-            waiting.complete(Err(Aborted::Stopped));
+            waiting.flight.complete(Err(Aborted::Stopped));
         }
     }
 }

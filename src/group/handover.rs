@@ -6,11 +6,12 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use super::{
     Answer, Group, HANDOVER_KEYS_MAX, Handover, Hop, Key, Outcome, PeekMany, PeerAnswer, PeerRequest,
-    fence::SlotState, store::Fresh,
+    fence::SlotState, flight::Start, store::Fresh,
 };
 use crate::{
     cluster::{Address, Node, place},
@@ -47,11 +48,59 @@ impl Group {
 
     /// Asks the key's previous owner for what it has in memory, if the owner has changed lately.
     pub(super) async fn peek_previous(&self, key: &Key, hash: u64, slot: SlotState) -> Option<Answer> {
+        let owner = self.previous_owner(key)?;
+        let sent = self.clock.now();
+        let request = PeerRequest {
+            group: self.name.clone(),
+            key: key.clone(),
+            epoch: self.peers.views().load().epoch(),
+            budget: self.settings.peer_timeout / 10,
+            digest: self.settings.digest,
+            is_fresh: false,
+            trace: None,
+        };
+        let answer = self.peers.peek(&owner, &request).await?;
+        self.keep_peeked(&owner, key, hash, slot, sent, answer)
+    }
+
+    /// As [`peek_previous`](Self::peek_previous), for several keys at once: by one message to each previous owner.
+    pub(super) async fn peek_previous_many(&self, starts: &[(u64, Key, Start)]) -> Vec<Option<Answer>> {
+        let mut found: Vec<Option<Answer>> = vec![None; starts.len()];
+        let mut by_owner: BTreeMap<Address, (Node, Vec<usize>)> = BTreeMap::new();
+        for (at, (_, key, start)) in starts.iter().enumerate() {
+            if let Some(owner) = self.previous_owner(key).filter(|_| !start.is_fresh) {
+                by_owner.entry(owner.address.clone()).or_insert_with(|| (owner, Vec::new())).1.push(at);
+            }
+        }
+        let peeks = by_owner.into_values().map(|(owner, places)| async move {
+            let sent = self.clock.now();
+            let request = PeekMany {
+                group: self.name.clone(),
+                keys: places.iter().map(|at| starts[*at].1.clone()).collect(),
+                budget: self.settings.peer_timeout / 10,
+            };
+            // What is not told is loaded.
+            let answers = self.peers.peek_many(&owner, &request).await.unwrap_or_default();
+            let told = places.into_iter().zip(answers);
+            told.filter_map(|(at, answer)| {
+                let (hash, key, start) = &starts[at];
+                Some((at, self.keep_peeked(&owner, key, *hash, start.slot, sent, answer?)))
+            })
+            .collect::<Vec<_>>()
+        });
+        for (at, answer) in join_all(peeks).await.into_iter().flatten() {
+            found[at] = answer;
+        }
+        found
+    }
+
+    /// Who owned the key before, and may have it in memory still; `None` if nobody else did, lately.
+    fn previous_owner(&self, key: &Key) -> Option<Node> {
         if !self.settings.peek {
             return None;
         }
         let views = self.peers.views();
-        let view = views.load_full();
+        let view = views.load();
         let place = place(self.name.as_str(), key.as_bytes());
         if !view.is_mine(place) {
             return None;
@@ -66,20 +115,20 @@ impl Group {
             _ if lately(self.peers.started_at()) => view.successor(place)?,
             _ => return None,
         };
-        self.fetch(owner, key, hash, slot).await
+        (!self.peers.is_ejected(&owner.address)).then(|| owner.clone())
     }
 
-    /// Peeks at `node`, and keeps what it has. `None` if it has nothing that may be kept.
-    async fn fetch(&self, node: &Node, key: &Key, hash: u64, slot: SlotState) -> Option<Answer> {
-        let sent = self.clock.now();
-        let request = PeerRequest {
-            group: self.name.clone(),
-            key: key.clone(),
-            epoch: self.peers.views().load().epoch(),
-            budget: self.settings.peer_timeout / 10,
-            digest: self.settings.digest,
-        };
-        let answer = self.peers.peek(node, &request).await?;
+    /// Keeps what `node` has in its memory, as it said to a question that was sent at `sent`. `None` if it may not be
+    /// kept.
+    fn keep_peeked(
+        &self,
+        node: &Node,
+        key: &Key,
+        hash: u64,
+        slot: SlotState,
+        sent: Moment,
+        answer: PeerAnswer,
+    ) -> Option<Answer> {
         if answer.digest != self.settings.digest {
             return None;
         }
@@ -201,7 +250,7 @@ impl Group {
             }
             sum
         });
-        futures_util::future::join_all(named).await.into_iter().sum()
+        join_all(named).await.into_iter().sum()
     }
 
     /// What a peer answered, on this node's clock. The callee counted both durations after `sent`: counted from

@@ -8,6 +8,7 @@ use super::{BoxFuture, GroupName, Key, Outcome, Value};
 use crate::{
     cluster::{Address, Epoch, Node},
     error::ErrorCode,
+    telemetry::trace::TraceContext,
 };
 
 /// A read that another node is asked for as the key's owner. It is answered there, never forwarded.
@@ -23,7 +24,32 @@ pub struct PeerRequest {
     pub budget: Duration,
     /// The digest of the caller's definition of the group.
     pub digest: u64,
+    /// Whether the callee is to load the key whatever it has in memory.
+    pub is_fresh: bool,
+    /// The span that asks.
+    pub trace: Option<TraceContext>,
 }
+
+/// Reads that another node is asked for together, as the keys' owner.
+#[derive(Clone, Debug)]
+pub struct PeerBatch {
+    /// The group's name.
+    pub group: GroupName,
+    /// The keys, at most [`HANDOVER_KEYS_MAX`], each once.
+    pub keys: Vec<Key>,
+    /// The epoch of the view by which the caller chose the node.
+    pub epoch: Epoch,
+    /// How long the callee may take.
+    pub budget: Duration,
+    /// The digest of the caller's definition of the group.
+    pub digest: u64,
+    /// Whether the callee is to answer from memory only.
+    pub only_cached: bool,
+}
+
+/// What a node says of one key of a [`PeerBatch`]: its answer; `None` if it was to look into memory only, where there is
+/// nothing; or why there is no answer.
+pub type PeerWord = Result<Option<PeerAnswer>, ErrorCode>;
 
 /// What a node answered as owner.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,10 +113,10 @@ pub struct Handover {
     pub budget: Duration,
 }
 
-/// The most keys that one [`Handover`], [`PeekMany`] or [`Invalidation`] names.
+/// The most keys that one [`PeerBatch`], [`Handover`], [`PeekMany`] or [`Invalidation`] names.
 pub const HANDOVER_KEYS_MAX: usize = 1_000;
 
-/// After so many bytes of values the answer to a [`PeekMany`] ends.
+/// After so many bytes of values the answer to a [`PeerBatch`] or [`PeekMany`] ends.
 pub const PEEKED_BYTES_MAX: usize = 1 << 20;
 
 /// Why a peer gave no answer.
@@ -166,6 +192,18 @@ pub trait PeerTransport: Send + Sync + 'static {
         request: &'a PeerRequest,
     ) -> BoxFuture<'a, Result<PeerAnswer, PeerError>>;
 
+    /// Asks `node` for several keys as their owner, which it reads by one query as far as it has to. The answers are
+    /// those of the first keys, in their order: fewer than were asked for where the values of all would have more
+    /// than [`PEEKED_BYTES_MAX`] bytes, but one at least.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get). [`ErrorCode::RouteNotFound`] from a node of an older version.
+    fn get_many<'a>(
+        &'a self,
+        node: &'a Node,
+        batch: &'a PeerBatch,
+    ) -> BoxFuture<'a, Result<Vec<PeerWord>, PeerError>>;
+
     /// Asks `node` for what it has of a key in memory, and nothing else: it loads nothing and counts nothing.
     /// `None` if it has nothing.
     ///
@@ -228,6 +266,14 @@ impl NoPeers {
 
 impl PeerTransport for NoPeers {
     fn get<'a>(&'a self, _: &'a Node, _: &'a PeerRequest) -> BoxFuture<'a, Result<PeerAnswer, PeerError>> {
+        Self::nobody()
+    }
+
+    fn get_many<'a>(
+        &'a self,
+        _: &'a Node,
+        _: &'a PeerBatch,
+    ) -> BoxFuture<'a, Result<Vec<PeerWord>, PeerError>> {
         Self::nobody()
     }
 

@@ -16,7 +16,9 @@ use std::{
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::{Handover, Invalidation, PeekMany, PeerAnswer, PeerError, PeerRequest, PeerTransport};
+use super::{
+    Handover, Invalidation, PeekMany, PeerAnswer, PeerBatch, PeerError, PeerRequest, PeerTransport, PeerWord,
+};
 use crate::{
     cluster::{Address, Allow, HealthBoard, HealthConfig, HealthState, Node, Transition, View, ViewCell},
     task::Tasks,
@@ -198,6 +200,18 @@ impl Peers {
     /// Asks `node` as owner, for as long as it shows signs of life.
     pub(super) async fn get(&self, node: &Node, request: &PeerRequest) -> Result<PeerAnswer, PeerError> {
         self.patiently(node, self.transport.get(node, request)).await
+    }
+
+    /// Asks `node` for several keys as their owner.
+    pub(super) async fn get_many(&self, node: &Node, batch: &PeerBatch) -> Result<Vec<PeerWord>, PeerError> {
+        let words = self.patiently(node, self.transport.get_many(node, batch)).await?;
+        match words.len() {
+            0 if !batch.keys.is_empty() => Err(PeerError::Malformed("it answered no key".to_owned())),
+            told if told > batch.keys.len() => {
+                Err(PeerError::Malformed("it answered more keys than it was asked".to_owned()))
+            }
+            _ => Ok(words),
+        }
     }
 
     /// Drops keys at `node`.

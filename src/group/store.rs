@@ -192,6 +192,13 @@ impl Store {
         self.insert(&hot.copies, hash, key, Fresh { until, ..fresh }, now, slot)
     }
 
+    /// Drops the copy of another owner's key, if there is one.
+    pub(super) fn drop_copy(&self, hash: u64, key: &[u8]) {
+        if let Some(hot) = &self.hot {
+            hot.copies.remove_with(hash, key, || {});
+        }
+    }
+
     fn insert(
         &self,
         cache: &Cache<Key, Resident>,

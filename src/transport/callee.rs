@@ -11,7 +11,7 @@ use crate::{
     error::ErrorCode,
     group::{
         Answer, Group, Groups, HANDOVER_KEYS_MAX, Handover, Invalidation, Key, PEEKED_BYTES_MAX, PeerAnswer,
-        Selection, check_key,
+        PeerWord, Selection, check_key,
     },
     telemetry::{NodeMetrics, field},
 };
@@ -56,15 +56,17 @@ impl Callee {
         key: &[u8],
         budget: Option<Duration>,
         epoch: Option<&str>,
+        is_fresh: bool,
     ) -> Result<PeerAnswer, CalleeError> {
         let group = self.target(group, key)?;
         self.note_epoch(epoch);
-        if self.views.is_provisional() {
-            // Not a code that would be final: the caller goes on to the next node.
-            let detail = "the node is starting, and does not know the other nodes yet";
-            return Err(CalleeError::new(ErrorCode::PeerUnavailable, detail));
-        }
-        let result = group.get_as_owner(key, Instant::now() + self.budget(budget)).await;
+        self.check_view()?;
+        let deadline = Instant::now() + self.budget(budget);
+        let result = if is_fresh {
+            group.fresh_as_owner(key, deadline).await
+        } else {
+            group.get_as_owner(key, deadline).await
+        };
         self.metrics.peer_served(result.is_ok());
         result.map(|answer| told(group, answer)).map_err(|error| {
             tracing::debug!(
@@ -74,6 +76,49 @@ impl Callee {
             );
             CalleeError::new(error.code(), error.to_string())
         })
+    }
+
+    /// Answers as owner of several keys: of the first ones, as many as a message may hold. With the digest of the
+    /// group's definition.
+    pub(super) async fn get_many(
+        &self,
+        group: &str,
+        keys: &[Key],
+        only_cached: bool,
+        budget: Duration,
+        epoch: &str,
+    ) -> Result<(u64, Vec<PeerWord>), CalleeError> {
+        let group = self.group(group)?;
+        check_count(keys.len())?;
+        self.note_epoch(Some(epoch));
+        self.check_view()?;
+        let deadline = Instant::now() + self.budget(Some(budget));
+        let results = group.get_many_as_owner(keys, only_cached, deadline).await;
+        let mut words: Vec<PeerWord> = Vec::with_capacity(results.len());
+        let mut bytes = 0;
+        for result in results {
+            let word = result.map(|answer| answer.map(|answer| told(group, answer)));
+            let value = word.as_ref().ok().and_then(|word| word.as_ref()?.value.as_ref());
+            bytes += value.map_or(0, |value| value.bytes().len());
+            if bytes > PEEKED_BYTES_MAX && !words.is_empty() {
+                break;
+            }
+            if !matches!(word, Ok(None)) {
+                self.metrics.peer_served(word.is_ok());
+            }
+            words.push(word.map_err(|error| error.code()));
+        }
+        Ok((group.digest(), words))
+    }
+
+    /// Whether this node knows the others; else it would load what they own.
+    fn check_view(&self) -> Result<(), CalleeError> {
+        if !self.views.is_provisional() {
+            return Ok(());
+        }
+        // Not a code that would be final: the caller goes on to the next node.
+        let detail = "the node is starting, and does not know the other nodes yet";
+        Err(CalleeError::new(ErrorCode::PeerUnavailable, detail))
     }
 
     /// What is in memory.

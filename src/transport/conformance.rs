@@ -12,8 +12,8 @@ use crate::{
     error::ErrorCode,
     group::{
         ContentKind, Group, GroupConfig, GroupName, GroupParts, GroupSettings, Groups, HANDOVER_KEYS_MAX,
-        Handover, Invalidation, Key, LoadError, Outcome, PEEKED_BYTES_MAX, PeekMany, PeerAnswer, PeerError,
-        PeerRequest, PeerTransport, Peers, Selection, Value,
+        Handover, Invalidation, Key, LoadError, Outcome, PEEKED_BYTES_MAX, PeekMany, PeerAnswer, PeerBatch,
+        PeerError, PeerRequest, PeerTransport, Peers, Selection, Value,
     },
     origin::MapLoader,
 };
@@ -109,6 +109,8 @@ fn request(group: &str, key: impl AsRef<[u8]>) -> PeerRequest {
         epoch: Epoch(1),
         budget: Duration::from_secs(5),
         digest: DIGEST,
+        is_fresh: false,
+        trace: None,
     }
 }
 
@@ -121,6 +123,8 @@ pub(super) async fn test_all(transport: &dyn PeerTransport, node: &Node, callee:
     errors_keep_their_code(transport, node, callee).await;
     a_budget_is_kept(transport, node, callee).await;
     a_peek_reads_memory_only(transport, node, callee).await;
+    many_are_one_load(transport, node, callee).await;
+    a_fresh_read_loads_again(transport, node, callee).await;
     a_look_at_many_keeps_their_order(transport, node, callee).await;
     named_keys_are_fetched(transport, node, callee).await;
     keys_are_dropped(transport, node, callee).await;
@@ -202,6 +206,59 @@ async fn a_peek_reads_memory_only(transport: &dyn PeerTransport, node: &Node, ca
     assert!(matches!(absent, None | Some(PeerAnswer { value: None, .. })), "{absent:?}");
     let unknown = transport.peek(node, &request("nobody", "a")).await;
     assert!(matches!(unknown, Err(PeerError::Refused(ErrorCode::GroupNotFound))), "{unknown:?}");
+}
+
+fn batch(group: &str, keys: &[&str], only_cached: bool) -> PeerBatch {
+    PeerBatch {
+        group: GroupName::new(group).expect("a name"),
+        keys: keys.iter().map(key).collect(),
+        epoch: Epoch(1),
+        budget: Duration::from_secs(5),
+        digest: DIGEST,
+        only_cached,
+    }
+}
+
+async fn many_are_one_load(transport: &dyn PeerTransport, node: &Node, callee: &Callee) {
+    callee.origin.insert(key("batch-1"), Value::text("1"));
+    callee.origin.insert(key("batch-2"), Value::text("2"));
+    let loads = callee.origin.loads();
+    let keys = ["batch-2", "batch-nobody", "json", "batch-1"];
+    let cached = transport.get_many(node, &batch("scores", &keys, true)).await.expect("an answer");
+    let found: Vec<_> = cached.iter().map(|word| word.as_ref().expect("no error").is_some()).collect();
+    assert_eq!(found, [false, false, true, false], "what is in memory");
+    assert_eq!(callee.origin.loads(), loads, "nothing was loaded");
+    let words = transport.get_many(node, &batch("scores", &keys, false)).await.expect("an answer");
+    assert_eq!(callee.origin.loads(), loads + 1, "one load for all");
+    let answers: Vec<_> = words.into_iter().map(|word| word.expect("no error").expect("an answer")).collect();
+    let values: Vec<_> = answers.iter().map(|answer| answer.value.clone()).collect();
+    let json = Value::new("{\"a\":1}", ContentKind::Json);
+    assert_eq!(values, [Some(Value::text("2")), None, Some(json), Some(Value::text("1"))]);
+    let outcomes: Vec<_> = answers.iter().map(|answer| answer.outcome).collect();
+    assert_eq!(outcomes, [Outcome::Load, Outcome::Load, Outcome::Hit, Outcome::Load]);
+    assert!(answers.iter().all(|answer| answer.digest == DIGEST && answer.remaining > Duration::ZERO));
+    callee.origin.set_failure(Some(LoadError::unavailable("on purpose")));
+    let words = transport.get_many(node, &batch("scores", &["batch-1", "batch-failing"], false)).await;
+    callee.origin.set_failure(None);
+    let words = words.expect("an answer");
+    assert!(words[0].is_ok(), "{words:?}");
+    assert_eq!(words[1], Err(ErrorCode::OriginUnavailable), "each has its own");
+    let unknown = transport.get_many(node, &batch("nobody", &["a"], false)).await;
+    assert!(matches!(unknown, Err(PeerError::Refused(ErrorCode::GroupNotFound))), "{unknown:?}");
+}
+
+async fn a_fresh_read_loads_again(transport: &dyn PeerTransport, node: &Node, callee: &Callee) {
+    callee.origin.insert(key("fresh"), Value::text("1"));
+    let asked = transport.get(node, &request("scores", "fresh")).await.expect("an answer");
+    assert_eq!(asked.value, Some(Value::text("1")));
+    callee.origin.insert(key("fresh"), Value::text("2"));
+    let asked = transport.get(node, &request("scores", "fresh")).await.expect("an answer");
+    assert_eq!(asked.value, Some(Value::text("1")), "from memory");
+    let fresh = PeerRequest { is_fresh: true, ..request("scores", "fresh") };
+    for request in [fresh, request("scores", "fresh")] {
+        let asked = transport.get(node, &request).await.expect("an answer");
+        assert_eq!(asked.value, Some(Value::text("2")), "and what was loaded is kept");
+    }
 }
 
 async fn a_look_at_many_keeps_their_order(transport: &dyn PeerTransport, node: &Node, callee: &Callee) {

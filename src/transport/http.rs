@@ -12,6 +12,7 @@
 //! and `..` away: they are asked for as `/_ggcache/{group}/?key_b64=…`.
 
 mod client;
+mod frame;
 mod message;
 mod service;
 
@@ -27,6 +28,8 @@ const PING_PATH: &str = "/_ggcache.v1/ping";
 const PEEK_PATH: &str = "/_ggcache.v1/peek/";
 /// Where a node is asked for what it has of several keys in memory.
 const PEEK_MANY_PATH: &str = "/_ggcache.v1/peek-many";
+/// Where a node is asked as owner for several keys; see [`frame`].
+const BATCH_PATH: &str = "/_ggcache.v1/batch";
 /// Where keys are dropped.
 const INVALIDATE_PATH: &str = "/_ggcache.v1/invalidate";
 /// Where a leaving node names keys.
@@ -38,6 +41,8 @@ const BODY_BYTES_MAX: usize = 2 << 20;
 const EPOCH: &str = "ggcache-epoch";
 /// On requests: how long the callee may take, in milliseconds.
 const BUDGET_MS: &str = "ggcache-budget-ms";
+/// On requests: `1` if the callee is to load the key whatever it has in memory.
+const FRESH: &str = "ggcache-fresh";
 /// On both: the digest of the group's definition, 16 hex digits.
 const DIGEST: &str = "ggcache-digest";
 /// On answers: where the callee had the answer from.

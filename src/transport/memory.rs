@@ -15,8 +15,8 @@ use super::callee::{Callee, CalleeError};
 use crate::{
     cluster::{Address, Node, View, ViewCell},
     group::{
-        BoxFuture, Groups, Handover, Invalidation, PeekMany, PeerAnswer, PeerError, PeerRequest,
-        PeerTransport,
+        BoxFuture, Groups, Handover, Invalidation, PeekMany, PeerAnswer, PeerBatch, PeerError, PeerRequest,
+        PeerTransport, PeerWord,
     },
     telemetry::NodeMetrics,
 };
@@ -150,9 +150,23 @@ impl PeerTransport for MemoryTransport {
         node: &'a Node,
         request: &'a PeerRequest,
     ) -> BoxFuture<'a, Result<PeerAnswer, PeerError>> {
-        let PeerRequest { group, key, budget, .. } = request.clone();
+        let PeerRequest { group, key, budget, is_fresh, .. } = request.clone();
         let work = move |callee: Callee| async move {
-            callee.get(group.as_str(), key.as_bytes(), Some(budget), None).await
+            callee.get(group.as_str(), key.as_bytes(), Some(budget), None, is_fresh).await
+        };
+        Box::pin(self.carry(node, budget, work))
+    }
+
+    fn get_many<'a>(
+        &'a self,
+        node: &'a Node,
+        batch: &'a PeerBatch,
+    ) -> BoxFuture<'a, Result<Vec<PeerWord>, PeerError>> {
+        let PeerBatch { group, keys, budget, only_cached, epoch, .. } = batch.clone();
+        let work = move |callee: Callee| async move {
+            let epoch = epoch.to_string();
+            let told = callee.get_many(group.as_str(), &keys, only_cached, budget, &epoch).await;
+            told.map(|(_, words)| words)
         };
         Box::pin(self.carry(node, budget, work))
     }

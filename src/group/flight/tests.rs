@@ -10,7 +10,7 @@ use std::{
 
 use tokio::sync::Semaphore;
 
-use super::{Aborted, FlightLimits, Flights, Full};
+use super::{Aborted, FlightLimits, Flights, Full, Start, Turn};
 use crate::{
     group::fence::{Fence, SlotState},
     time::Moment,
@@ -46,7 +46,7 @@ impl Bench {
 
     /// Joins, and flies the flight in a task if that is this caller's duty; answers the flight's number.
     fn get(&self) -> impl Future<Output = Result<u64, Aborted>> + Send + 'static {
-        let (seat, turn) = self.flights.join(HASH, KEY, self.slot()).expect("within the limits");
+        let (seat, turn) = self.flights.join(HASH, KEY, plain(self.slot())).expect("within the limits");
         if let Some(turn) = turn {
             let fence = Arc::clone(&self.fence);
             let (started, running, running_max, gate) =
@@ -68,6 +68,10 @@ impl Bench {
         }
         async move { seat.wait().await }
     }
+}
+
+const fn plain(slot: SlotState) -> Start {
+    Start { slot, is_fresh: false }
 }
 
 fn limits(flights: usize, waiters: usize) -> FlightLimits {
@@ -100,8 +104,8 @@ async fn a_cancelled_leader_harms_nobody() {
 async fn a_panic_reaches_every_waiter_and_the_key_is_free_again() {
     let flights: Arc<Flights<u64>> = Flights::new(limits(10, 10));
     let fence = Fence::new();
-    let (first, turn) = flights.join(HASH, KEY, fence.state(HASH)).expect("within the limits");
-    let (second, none) = flights.join(HASH, KEY, fence.state(HASH)).expect("within the limits");
+    let (first, turn) = flights.join(HASH, KEY, plain(fence.state(HASH))).expect("within the limits");
+    let (second, none) = flights.join(HASH, KEY, plain(fence.state(HASH))).expect("within the limits");
     assert!(none.is_none());
     let turn = turn.expect("the first caller leads");
     let state = fence.state(HASH);
@@ -109,13 +113,13 @@ async fn a_panic_reaches_every_waiter_and_the_key_is_free_again() {
     assert_eq!(first.wait().await, Err(Aborted::Panicked));
     assert_eq!(second.wait().await, Err(Aborted::Panicked));
     assert_eq!(flights.running(), 0);
-    assert!(flights.join(HASH, KEY, state).expect("within the limits").1.is_some());
+    assert!(flights.join(HASH, KEY, plain(state)).expect("within the limits").1.is_some());
 }
 
 #[tokio::test]
 async fn a_dropped_task_answers_its_waiters_and_those_of_the_waiting_flight() {
     let bench = Bench::new(limits(10, 10));
-    let (seat, turn) = bench.flights.join(HASH, KEY, bench.slot()).expect("within the limits");
+    let (seat, turn) = bench.flights.join(HASH, KEY, plain(bench.slot())).expect("within the limits");
     bench.fence.change(HASH, Moment::from_nanos(1));
     let waiting = bench.get();
     drop(turn);
@@ -164,12 +168,16 @@ async fn limits_hold_and_are_given_back() {
     let bench = Bench::new(limits(1, 2));
     let first = bench.get();
     assert_eq!(
-        bench.flights.join(HASH + 1, b"other", bench.slot()).err(),
+        bench.flights.join(HASH + 1, b"other", plain(bench.slot())).err(),
         Some(Full::Flights(1)),
         "a second flight"
     );
     let second = bench.get();
-    assert_eq!(bench.flights.join(HASH, KEY, bench.slot()).err(), Some(Full::Waiters(2)), "a third waiter");
+    assert_eq!(
+        bench.flights.join(HASH, KEY, plain(bench.slot())).err(),
+        Some(Full::Waiters(2)),
+        "a third waiter"
+    );
     bench.gate.add_permits(1);
     assert_eq!((first.await, second.await), (Ok(0), Ok(0)));
     bench.gate.add_permits(1);
@@ -202,4 +210,84 @@ async fn many_threads_never_see_two_flights_of_a_key() {
     }
     assert_eq!(bench.running_max.load(Ordering::SeqCst), 1);
     assert_eq!(bench.flights.running(), 0);
+}
+
+#[tokio::test]
+async fn a_fresh_load_joins_no_flight_that_runs() {
+    let bench = Bench::new(limits(10, 10));
+    let first = bench.get();
+    let fresh = |slot| bench.flights.join(HASH, KEY, Start { slot, is_fresh: true }).expect("room");
+    let (one, none) = fresh(bench.slot());
+    let (two, still_none) = fresh(bench.slot());
+    assert!(none.is_none() && still_none.is_none(), "they wait for the running one to end");
+    assert!(!one.collapsed && two.collapsed);
+    // Who does not mind joins the running flight.
+    let third = bench.get();
+    bench.gate.add_permits(2);
+    assert_eq!((first.await, third.await), (Ok(0), Ok(0)));
+    assert_eq!((one.wait().await, two.wait().await), (Ok(1), Ok(1)));
+    assert_eq!(bench.flights.running(), 0);
+}
+
+#[tokio::test]
+async fn a_waiting_flight_is_fresh_if_anybody_in_it_asks_for_that() {
+    let flights: Arc<Flights<bool>> = Flights::new(limits(10, 10));
+    let fence = Fence::new();
+    let before = plain(fence.state(HASH));
+    let (_first, turn) = flights.join(HASH, KEY, before).expect("room");
+    fence.change(HASH, Moment::from_nanos(1));
+    let slot = fence.state(HASH);
+    let (waiting, _) = flights.join(HASH, KEY, plain(slot)).expect("room");
+    let (fresh, _) = flights.join(HASH, KEY, Start { slot, is_fresh: true }).expect("room");
+    turn.expect("the first leads").fly(|| slot, |start| async move { start.is_fresh }).await;
+    assert_eq!((waiting.wait().await, fresh.wait().await), (Ok(true), Ok(true)));
+}
+
+#[tokio::test]
+async fn flights_of_several_keys_land_together_and_go_on_alone() {
+    let flights: Arc<Flights<u64>> = Flights::new(limits(10, 10));
+    let fence = Fence::new();
+    let slot = fence.state(HASH);
+    let mut turns = Vec::new();
+    let seats = [b"a", b"b", b"c"].map(|key| {
+        let (seat, turn) = flights.join(HASH, key, plain(slot)).expect("room");
+        turns.extend(turn);
+        seat
+    });
+    let (late, none) = flights.join(HASH, b"b", Start { slot, is_fresh: true }).expect("room");
+    assert!(none.is_none());
+    let left = Turn::fly_together(turns, |_| slot, async { vec![1, 2, 3] }).await;
+    let results = [seats[0].wait().await, seats[1].wait().await, seats[2].wait().await];
+    assert_eq!(results, [Ok(1), Ok(2), Ok(3)]);
+    let [turn]: [_; 1] = left.try_into().unwrap_or_else(|_| panic!("one has another flight"));
+    assert_eq!(turn.target(), (HASH, b"b".as_slice(), Start { slot, is_fresh: true }));
+    turn.fly(|| slot, |_| async { 4 }).await;
+    assert_eq!(late.wait().await, Ok(4));
+    assert_eq!(flights.running(), 0);
+}
+
+#[tokio::test]
+async fn a_panic_or_an_end_of_work_for_several_keys_reaches_all() {
+    let flights: Arc<Flights<u64>> = Flights::new(limits(10, 10));
+    let slot = Fence::new().state(HASH);
+    for work in [true, false] {
+        let mut turns = Vec::new();
+        let seats = [b"a", b"b"].map(|key| {
+            let (seat, turn) = flights.join(HASH, key, plain(slot)).expect("room");
+            turns.extend(turn);
+            seat
+        });
+        let expected = if work {
+            let left = Turn::fly_together(turns, |_| slot, async { panic!("on purpose") }).await;
+            assert!(left.is_empty());
+            Aborted::Panicked
+        } else {
+            drop(Turn::fly_together(turns, |_| slot, std::future::pending()));
+            Aborted::Stopped
+        };
+        for seat in seats {
+            assert_eq!(seat.wait().await, Err(expected));
+        }
+    }
+    assert_eq!(flights.running(), 0);
 }

@@ -19,13 +19,13 @@ use crate::{
 };
 
 /// The keys of one statement at most. SQLite allows 32,766 values, but a statement should be short.
-const STATEMENT_KEYS_MAX: usize = 500;
+const STATEMENT_KEYS_MAX: usize = 1_000;
 /// The rows that a scan reads at most in one statement.
 const SCAN_ROWS_MAX: i64 = 1000;
 
 /// Reads the rows of one table by key. Cloning shares everything.
 ///
-/// A load of many keys is one statement for each 500 different ones, without a transaction around them: the
+/// A load of many keys is one statement for each 1,000 different ones, without a transaction around them: the
 /// keys of one answer may be of different moments. A row counts only if its key, rendered, equals the bytes
 /// that were asked for. If two do, the load fails, since neither is *the* value of the key; if one value is
 /// larger than the limit, the load fails with [`LoadError::TooLarge`], for its other keys as well.

@@ -6,7 +6,7 @@ use tonic::{Code, Response, Status};
 
 use super::{
     super::sealed::Sealing,
-    convert::{answer_in, handover_out, invalidation_out, keys_out, ms_down},
+    convert::{answer_in, handover_out, invalidation_out, keys_out, ms_down, words_in},
     links::Links,
     sealed::SealedChannel,
 };
@@ -16,12 +16,13 @@ use crate::{
     error::ErrorCode,
     group::{
         BoxFuture, HANDOVER_KEYS_MAX, Handover, Invalidation, PEEKED_BYTES_MAX, PeekMany, PeerAnswer,
-        PeerError, PeerRequest, PeerTransport,
+        PeerBatch, PeerError, PeerRequest, PeerTransport, PeerWord,
     },
     rpc::{
         self,
         peer_v1::{self, peer_client::PeerClient},
     },
+    telemetry::trace::TRACEPARENT,
 };
 
 /// What the answers of a message have beside their values, in bytes, with some room for fields of newer versions.
@@ -89,7 +90,12 @@ impl PeerTransport for GrpcTransport {
             epoch: request.epoch.0,
             budget_ms: Some(ms_down(request.budget)),
             digest: request.digest,
+            fresh: request.is_fresh,
         };
+        let mut message = tonic::Request::new(message);
+        if let Some(trace) = request.trace.and_then(|trace| trace.to_string().parse().ok()) {
+            message.metadata_mut().insert(TRACEPARENT, trace);
+        }
         Box::pin(async move {
             let answered = self
                 .call(node, request.budget, |mut client| async move { client.get(message).await })
@@ -97,6 +103,26 @@ impl PeerTransport for GrpcTransport {
             let answer =
                 answered.answer.ok_or_else(|| PeerError::Unknown("it holds no answer".to_owned()))?;
             self.answer(answer)
+        })
+    }
+
+    fn get_many<'a>(
+        &'a self,
+        node: &'a Node,
+        batch: &'a PeerBatch,
+    ) -> BoxFuture<'a, Result<Vec<PeerWord>, PeerError>> {
+        let message = peer_v1::GetManyRequest {
+            group: batch.group.to_string(),
+            keys: keys_out(&batch.keys),
+            epoch: batch.epoch.0,
+            budget_ms: Some(ms_down(batch.budget)),
+            digest: batch.digest,
+            only_cached: batch.only_cached,
+        };
+        Box::pin(async move {
+            let ask = |mut client: PeerClient<SealedChannel>| async move { client.get_many(message).await };
+            let answered = self.call(node, batch.budget, ask).await?;
+            words_in(answered.words, self.value_bytes_max)
         })
     }
 

@@ -11,9 +11,10 @@ use crate::{
     cluster::Address,
     error::ErrorCode,
     group::{
-        ContentKind, GroupName, Handover, Invalidation, Key, Outcome, PeerAnswer, PeerError, Selection, Value,
+        ContentKind, GroupName, Handover, Invalidation, Key, Outcome, PeerAnswer, PeerError, PeerWord,
+        Selection, Value,
     },
-    rpc::peer_v1::{self, invalidate_request},
+    rpc::peer_v1::{self, invalidate_request, word},
 };
 
 /// Whole milliseconds, for a time that may be told too short: what remains, and budgets.
@@ -65,6 +66,41 @@ pub(super) fn answer_in(answer: peer_v1::Answer, value_bytes_max: usize) -> Resu
         remaining: Duration::from_millis(answer.remaining_ms),
         digest: answer.digest,
     })
+}
+
+/// What is said of several keys, for the wire.
+pub(super) fn words_out(words: Vec<PeerWord>) -> Vec<peer_v1::Word> {
+    let out = |word: PeerWord| {
+        let word = match word {
+            Ok(answer) => answer.map(|answer| word::Word::Answer(answer_out(answer))),
+            Err(code) => Some(word::Word::Error(code.as_str().to_owned())),
+        };
+        peer_v1::Word { word }
+    };
+    words.into_iter().map(out).collect()
+}
+
+/// What is said of several keys, from the wire. A value above the limit is its key's fault only.
+///
+/// # Errors
+/// That this version does not know what is said of a value.
+pub(super) fn words_in(
+    words: Vec<peer_v1::Word>,
+    value_bytes_max: usize,
+) -> Result<Vec<PeerWord>, PeerError> {
+    let read = |word: peer_v1::Word| match word.word {
+        None => Ok(Ok(None)),
+        // Newer versions may have codes that this one does not know: it is well, and can't answer.
+        Some(word::Word::Error(name)) => {
+            Ok(Err(ErrorCode::from_name(&name).unwrap_or(ErrorCode::PeerUnavailable)))
+        }
+        Some(word::Word::Answer(answer)) => match answer_in(answer, value_bytes_max) {
+            Ok(answer) => Ok(Ok(Some(answer))),
+            Err(PeerError::Refused(code)) => Ok(Err(code)),
+            Err(error) => Err(error),
+        },
+    };
+    words.into_iter().map(read).collect()
 }
 
 const fn outcome_out(outcome: Outcome) -> peer_v1::Outcome {

@@ -7,7 +7,7 @@ use tonic::{Request, Response, Status, server::NamedService};
 use super::{
     super::callee::{Callee, CalleeError},
     REQUEST_BYTES_MAX,
-    convert::{answer_out, handover_in, invalidation_in, keys_in},
+    convert::{answer_out, handover_in, invalidation_in, keys_in, words_out},
 };
 use crate::{
     cluster::{Epoch, ViewCell},
@@ -16,13 +16,16 @@ use crate::{
     rpc::{
         self,
         peer_v1::{
-            GetRequest, GetResponse, HandoverRequest, HandoverResponse, InvalidateRequest,
-            InvalidateResponse, PeekManyRequest, PeekManyResponse, PeekRequest, PeekResponse, PingRequest,
-            PingResponse,
+            GetManyRequest, GetManyResponse, GetRequest, GetResponse, HandoverRequest, HandoverResponse,
+            InvalidateRequest, InvalidateResponse, PeekManyRequest, PeekManyResponse, PeekRequest,
+            PeekResponse, PingRequest, PingResponse,
             peer_server::{Peer, PeerServer},
         },
     },
-    telemetry::NodeMetrics,
+    telemetry::{
+        NodeMetrics,
+        trace::{self, TRACEPARENT, TraceContext},
+    },
 };
 
 /// The service's name, for health and reflection.
@@ -50,12 +53,24 @@ impl PeerRpcs {
 #[tonic::async_trait]
 impl Peer for PeerRpcs {
     async fn get(&self, request: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {
+        let trace = request.metadata().get(TRACEPARENT);
+        let trace = trace.and_then(|trace| TraceContext::parse(trace.as_bytes()));
         let request = request.into_inner();
         let budget = request.budget_ms.map(Duration::from_millis);
         // Read at one level of the log only.
         let epoch = tracing::enabled!(tracing::Level::DEBUG).then(|| Epoch(request.epoch).to_string());
-        let answer = self.callee.get(&request.group, &request.key, budget, epoch.as_deref()).await;
+        let answered = self.callee.get(&request.group, &request.key, budget, epoch.as_deref(), request.fresh);
+        let answer = trace::within(trace, trace::spanned("owner", answered)).await;
         answer.map(|answer| Response::new(GetResponse { answer: Some(answer_out(answer)) })).map_err(refused)
+    }
+
+    async fn get_many(&self, request: Request<GetManyRequest>) -> Result<Response<GetManyResponse>, Status> {
+        let request = request.into_inner();
+        let keys = keys_in(&request.keys).map_err(malformed)?;
+        let budget = self.callee.budget(request.budget_ms.map(Duration::from_millis));
+        let epoch = Epoch(request.epoch).to_string();
+        let told = self.callee.get_many(&request.group, &keys, request.only_cached, budget, &epoch).await;
+        told.map(|(_, words)| Response::new(GetManyResponse { words: words_out(words) })).map_err(refused)
     }
 
     async fn peek(&self, request: Request<PeekRequest>) -> Result<Response<PeekResponse>, Status> {

@@ -12,8 +12,9 @@ use super::{
         resolve::{PeerResolver, check_host},
         sealed::Sealing,
     },
-    AGE_MS, BUDGET_MS, DIGEST, EPOCH, ERROR, HANDOVER_PATH, INVALIDATE_PATH, OUTCOME, OWNER_PATH,
-    PEEK_MANY_PATH, PEEK_PATH, PING_PATH, REMAINING_MS,
+    AGE_MS, BATCH_PATH, BUDGET_MS, DIGEST, EPOCH, ERROR, FRESH, HANDOVER_PATH, INVALIDATE_PATH, OUTCOME,
+    OWNER_PATH, PEEK_MANY_PATH, PEEK_PATH, PING_PATH, REMAINING_MS,
+    frame::{self, ANSWER_BYTES_MAX},
     message::{ANSWER_ROOM, HandoverMessage, InvalidateMessage, PeekManyMessage, PeekedMessage},
 };
 use crate::{
@@ -23,8 +24,9 @@ use crate::{
     error::ErrorCode,
     group::{
         BoxFuture, ContentKind, HANDOVER_KEYS_MAX, Handover, Invalidation, Outcome, PEEKED_BYTES_MAX,
-        PeekMany, PeerAnswer, PeerError, PeerRequest, PeerTransport, Value,
+        PeekMany, PeerAnswer, PeerBatch, PeerError, PeerRequest, PeerTransport, PeerWord, Value,
     },
+    telemetry::trace::TRACEPARENT,
 };
 
 /// Asks peers over HTTP. Connections are kept and shared.
@@ -47,6 +49,8 @@ impl HttpTransport {
     /// # Errors
     /// If the client can't be built.
     pub fn new(connect_timeout: Duration, value_bytes_max: usize) -> Result<Self, HttpClientError> {
+        // The first one stays: there may be one already.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::builder()
             .connect_timeout(connect_timeout)
             .redirect(reqwest::redirect::Policy::none())
@@ -73,7 +77,7 @@ impl HttpTransport {
     }
 
     /// Sends a request to `node`, sealed if the nodes share a secret.
-    async fn send(
+    async fn execute(
         &self,
         node: &Node,
         request: RequestBuilder,
@@ -111,13 +115,19 @@ impl HttpTransport {
         path: &str,
         request: &PeerRequest,
     ) -> Result<Option<PeerAnswer>, PeerError> {
-        let asked = self
+        let mut asked = self
             .request(Method::GET, &url(node, path, request))?
             .header(EPOCH, request.epoch.to_string())
             .header(BUDGET_MS, request.budget.as_millis().to_string())
             .header(DIGEST, format!("{:016x}", request.digest))
             .timeout(request.budget);
-        let response = self.send(node, asked, request.budget).await?;
+        if request.is_fresh {
+            asked = asked.header(FRESH, "1");
+        }
+        if let Some(trace) = request.trace {
+            asked = asked.header(TRACEPARENT, trace.to_string());
+        }
+        let response = self.execute(node, asked, request.budget).await?;
         let status = response.status();
         if status == 204 {
             return Ok(None);
@@ -159,13 +169,25 @@ impl HttpTransport {
         budget: Duration,
     ) -> Result<Bytes, PeerError> {
         let body = serde_json::to_vec(message).map_err(|error| PeerError::Malformed(error.to_string()))?;
+        self.send(node, path, "application/json", body, bytes_max, budget).await
+    }
+
+    async fn send(
+        &self,
+        node: &Node,
+        path: &str,
+        media_type: &'static str,
+        body: Vec<u8>,
+        bytes_max: usize,
+        budget: Duration,
+    ) -> Result<Bytes, PeerError> {
         let asked = self
             .request(Method::POST, &format!("http://{}{path}", node.address))?
             .header(BUDGET_MS, budget.as_millis().to_string())
-            .header(http::header::CONTENT_TYPE, "application/json")
+            .header(http::header::CONTENT_TYPE, media_type)
             .body(body)
             .timeout(budget);
-        let response = self.send(node, asked, budget).await?;
+        let response = self.execute(node, asked, budget).await?;
         if response.status() != 200 {
             return Err(self.refusal(node, &response));
         }
@@ -207,6 +229,23 @@ impl PeerTransport for HttpTransport {
         Box::pin(async move {
             let answer = self.ask(node, OWNER_PATH, request).await?;
             answer.ok_or_else(|| PeerError::Malformed("it answered a read as if it were a peek".to_owned()))
+        })
+    }
+
+    fn get_many<'a>(
+        &'a self,
+        node: &'a Node,
+        batch: &'a PeerBatch,
+    ) -> BoxFuture<'a, Result<Vec<PeerWord>, PeerError>> {
+        Box::pin(async move {
+            let bytes_max = self
+                .value_bytes_max
+                .max(PEEKED_BYTES_MAX)
+                .saturating_add(ANSWER_BYTES_MAX * (HANDOVER_KEYS_MAX + 1));
+            let message = frame::write_batch(batch);
+            let media_type = "application/octet-stream";
+            let body = self.send(node, BATCH_PATH, media_type, message, bytes_max, batch.budget).await?;
+            frame::read_words(&body, self.value_bytes_max)
         })
     }
 
@@ -259,7 +298,7 @@ impl PeerTransport for HttpTransport {
         Box::pin(async move {
             let url = format!("http://{}{PING_PATH}", node.address);
             let asked = self.request(Method::GET, &url)?.timeout(patience);
-            let response = self.send(node, asked, patience).await?;
+            let response = self.execute(node, asked, patience).await?;
             match response.status().as_u16() {
                 204 => Ok(()),
                 _ => Err(self.refusal(node, &response)),

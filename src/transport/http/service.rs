@@ -17,8 +17,8 @@ use super::{
         callee::{Callee, CalleeError},
         sealed::{Gate, LetIn},
     },
-    AGE_MS, BODY_BYTES_MAX, BUDGET_MS, DIGEST, EPOCH, ERROR, HANDOVER_PATH, INVALIDATE_PATH, OUTCOME,
-    OWNER_PATH, PEEK_MANY_PATH, PEEK_PATH, PING_PATH, REMAINING_MS,
+    AGE_MS, BATCH_PATH, BODY_BYTES_MAX, BUDGET_MS, DIGEST, EPOCH, ERROR, FRESH, HANDOVER_PATH,
+    INVALIDATE_PATH, OUTCOME, OWNER_PATH, PEEK_MANY_PATH, PEEK_PATH, PING_PATH, REMAINING_MS, frame,
     message::{HandoverMessage, InvalidateMessage, PeekManyMessage, PeekedMessage, ms_up},
 };
 use crate::{
@@ -29,7 +29,10 @@ use crate::{
     group::{Groups, PeerAnswer},
     net::{Connection, Handler},
     problem::Problem,
-    telemetry::NodeMetrics,
+    telemetry::{
+        NodeMetrics,
+        trace::{self, TRACEPARENT, TraceContext},
+    },
 };
 
 /// Messages with a body that are read or worked on at once; others wait for a place. With [`BODY_BYTES_MAX`] this
@@ -77,7 +80,7 @@ impl PeerService {
             gate.let_in(&Head { method: request.method().as_str(), target, headers: request.headers() })
         });
         let let_in = let_in.transpose()?;
-        let posted = matches!(path, INVALIDATE_PATH | HANDOVER_PATH | PEEK_MANY_PATH);
+        let posted = matches!(path, BATCH_PATH | INVALIDATE_PATH | HANDOVER_PATH | PEEK_MANY_PATH);
         let method = if posted { Method::POST } else { Method::GET };
         if *request.method() != method {
             return Err(CalleeError::new(ErrorCode::MethodNotAllowed, format!("this path answers {method}")));
@@ -98,8 +101,15 @@ impl PeerService {
         }
         let target = path.strip_prefix(OWNER_PATH).ok_or_else(no_route)?;
         let (group, key) = target_of(target, request.uri().query())?;
-        let epoch = request.headers().get(EPOCH).and_then(|epoch| epoch.to_str().ok());
-        self.callee.get(group, &key, budget(request.headers())?, epoch).await.map(reply)
+        let headers = request.headers();
+        let epoch = headers.get(EPOCH).and_then(|epoch| epoch.to_str().ok());
+        let is_fresh = headers.contains_key(FRESH);
+        let answered = self.callee.get(group, &key, budget(headers)?, epoch, is_fresh);
+        match headers.get(TRACEPARENT).and_then(|trace| TraceContext::parse(trace.as_bytes())) {
+            Some(parent) => trace::within(Some(parent), trace::spanned("owner", answered)).await,
+            None => answered.await,
+        }
+        .map(reply)
     }
 
     /// Reads a message and does what it says. Nothing else bounds the wait for a body: the accept loop's deadlines are
@@ -114,7 +124,7 @@ impl PeerService {
         B: Body<Error: std::error::Error + Send + Sync + 'static>,
     {
         let deadline = Instant::now() + patience;
-        let Ok(Ok(_place)) = timeout_at(deadline, self.posts.acquire()).await else {
+        let Ok(Ok(place)) = timeout_at(deadline, self.posts.acquire()).await else {
             let detail = format!("{POSTS_MAX} messages are under way at this node");
             return Err(CalleeError::new(ErrorCode::Overloaded, detail));
         };
@@ -127,11 +137,25 @@ impl PeerService {
             let_in.with_body(&body)?;
         }
         let budget = deadline.saturating_duration_since(Instant::now());
+        if parts.uri.path() == BATCH_PATH {
+            // It may wait for loads, which have limits of their own.
+            drop(place);
+            return self.batch(&body, budget).await;
+        }
         match parts.uri.path() {
             HANDOVER_PATH => self.handover(&body, budget).await,
             PEEK_MANY_PATH => self.peek_many(&body),
             _ => self.invalidate(&body, budget),
         }
+    }
+
+    async fn batch(&self, body: &[u8], budget: Duration) -> Result<Response<Bytes>, CalleeError> {
+        let batch = frame::read_batch(body).map_err(malformed)?;
+        let group = batch.group.as_str();
+        let epoch = batch.epoch.to_string();
+        let (digest, words) =
+            self.callee.get_many(group, &batch.keys, batch.only_cached, budget, &epoch).await?;
+        Ok(Response::new(Bytes::from(frame::write_words(digest, &words))))
     }
 
     fn invalidate(&self, body: &[u8], budget: Duration) -> Result<Response<Bytes>, CalleeError> {
