@@ -18,7 +18,7 @@ mod token;
 
 pub use caller::{AccessError, Caller};
 pub use check::Access;
-pub use config::{AuthConfig, TokenConfig};
+pub use config::{AuthConfig, TokenConfig, token_name};
 pub use memo::Memo;
 pub use scope::{Scope, ScopeError, Scopes};
 pub use seal::{

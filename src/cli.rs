@@ -7,6 +7,7 @@ mod args;
 mod get;
 #[cfg(test)]
 mod tests;
+mod token;
 
 use std::{
     env,
@@ -45,15 +46,20 @@ pub fn run() -> ExitCode {
 }
 
 fn dispatch(command: Command) -> ExitCode {
-    let sources = sources(command.sources(), env::vars_os(), Path::new(FILE_DEFAULT).exists());
-    let loaded = match sources.and_then(Config::load) {
-        Ok(loaded) => loaded,
-        Err(faults) => {
-            complain(faults.iter());
-            return ExitCode::from(EXIT_WRONG);
+    let loaded = match command.sources() {
+        None => None,
+        Some(arguments) => {
+            let sources = sources(arguments, env::vars_os(), Path::new(FILE_DEFAULT).exists());
+            match sources.and_then(Config::load) {
+                Ok(loaded) => Some(loaded),
+                Err(faults) => {
+                    complain(faults.iter());
+                    return ExitCode::from(EXIT_WRONG);
+                }
+            }
         }
     };
-    match execute(&command, loaded) {
+    match execute(&command, loaded.unwrap_or_default()) {
         Ok(code) => code,
         Err(error) => {
             complain([format!("{error:#}")]);
@@ -71,6 +77,7 @@ fn execute(command: &Command, loaded: Loaded) -> anyhow::Result<ExitCode> {
         Command::Check(_) => app::check(&loaded.config),
         Command::Migrate(_) => app::migrate(&loaded.config).map(|()| ExitCode::SUCCESS),
         Command::Get(arguments) => get::run(arguments, &loaded.config),
+        Command::Token(arguments) => token::run(arguments),
         Command::Config(_) => {
             let text = loaded.effective.to_string();
             match io::stdout().write_all(text.as_bytes()) {

@@ -56,7 +56,7 @@ pub struct Config {
 }
 
 /// A configuration, and where it came from.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Loaded {
     /// What to run with.
     pub config: Config,

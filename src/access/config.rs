@@ -90,13 +90,8 @@ impl AuthConfig {
         }
         let mut seen = BTreeMap::new();
         for (name, token) in &self.tokens {
-            if !is_name(name) {
-                checks.fault(&format!("token.{name}"), NAME);
-            } else if name == ANONYMOUS {
-                checks.fault(
-                    &format!("token.{name}"),
-                    "the name stands for who shows no token; choose another",
-                );
+            if let Err(message) = token_name(name) {
+                checks.fault(&format!("token.{name}"), message);
             }
             if let Some(other) = seen.insert(token.hash, name) {
                 let message = format!("it is that of the token {other} too; a token has one name");
@@ -142,10 +137,19 @@ impl fmt::Display for Hidden {
     }
 }
 
-/// Whether a token may have this name.
-pub(super) fn is_name(name: &str) -> bool {
+/// A name that a token may have.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn token_name(name: &str) -> Result<String, &'static str> {
     let valid = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
-    (1..=NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(valid)
+    if !(1..=NAME_BYTES_MAX).contains(&name.len()) || !name.bytes().all(valid) {
+        return Err(NAME);
+    }
+    if name == ANONYMOUS {
+        return Err("the name stands for who shows no token; choose another");
+    }
+    Ok(name.to_owned())
 }
 
 #[cfg(test)]

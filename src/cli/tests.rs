@@ -4,7 +4,11 @@ use std::{ffi::OsString, path::PathBuf};
 
 use clap::{CommandFactory, Parser};
 
-use super::{args::Arguments, sources};
+use super::{
+    args::{Arguments, Command},
+    sources,
+};
+use crate::access::Scope;
 use crate::config::{ApiAddress, Sources};
 
 fn parse(line: &str) -> Arguments {
@@ -13,7 +17,8 @@ fn parse(line: &str) -> Arguments {
 
 fn sources_of(line: &str, env: &[(&str, &str)], default_exists: bool) -> Sources {
     let env = env.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
-    sources(parse(line).command.sources(), env, default_exists)
+    let command = parse(line).command;
+    sources(command.sources().expect("it reads a configuration"), env, default_exists)
         .unwrap_or_else(|faults| panic!("{line}: {faults}"))
 }
 
@@ -26,7 +31,7 @@ fn the_definition_is_consistent() {
 fn every_command_s_help_has_an_example() {
     let command = Arguments::command();
     let all: Vec<_> = command.get_subcommands().map(|command| command.get_name().to_owned()).collect();
-    assert_eq!(all, ["serve", "check", "migrate", "get", "config"]);
+    assert_eq!(all, ["serve", "check", "migrate", "get", "config", "token"]);
     for name in &all {
         let error =
             Arguments::try_parse_from(["ggcache", name, "--help"]).expect_err("help ends the parsing");
@@ -85,8 +90,31 @@ fn single_keys() {
     assert_eq!(flags, [("a.b", "c=d"), ("x", "")]);
 
     let arguments = parse("ggcache serve --set hunter2");
-    let faults = super::sources(arguments.command.sources(), std::iter::empty(), false)
-        .err()
-        .expect("it has no value");
+    let faults = super::sources(
+        arguments.command.sources().expect("it reads a configuration"),
+        std::iter::empty(),
+        false,
+    )
+    .err()
+    .expect("it has no value");
     assert_eq!(faults.to_string(), "--set: it has no \"=\"; write for example --set log.level=debug");
+}
+
+#[test]
+fn tokens_have_names_scopes_and_groups() {
+    let Command::Token(plain) = parse("ggcache token app").command else { panic!("it is named") };
+    assert_eq!((plain.name.as_str(), plain.scopes, plain.groups), ("app", vec![Scope::Read], vec![]));
+    let Command::Token(more) = parse("ggcache token a_1 --scopes write,admin --groups a,b").command else {
+        panic!("it is named")
+    };
+    assert_eq!((more.scopes, more.groups.len()), (vec![Scope::Write, Scope::Admin], 2));
+    for line in [
+        "ggcache token",
+        "ggcache token a.b",
+        "ggcache token anonymous",
+        "ggcache token a --scopes root",
+        "ggcache token a --groups A",
+    ] {
+        assert!(Arguments::try_parse_from(line.split(' ')).is_err(), "{line}");
+    }
 }
