@@ -4,6 +4,7 @@ mod check;
 mod membership;
 mod node;
 mod origins;
+mod seals;
 
 use std::{path::PathBuf, process::ExitCode, sync::Arc};
 

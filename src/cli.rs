@@ -7,6 +7,7 @@ mod args;
 mod get;
 #[cfg(test)]
 mod tests;
+mod token;
 
 use std::{
     env,
@@ -71,6 +72,7 @@ fn dispatch(command: Command) -> ExitCode {
 fn execute_alone(command: &Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Openapi(arguments) => print(&app::openapi(arguments.admin)),
+        Command::Token(arguments) => token::run(arguments),
         _ => anyhow::bail!("the command needs a configuration"),
     }
 }
@@ -85,7 +87,7 @@ fn execute(command: &Command, loaded: Loaded) -> anyhow::Result<ExitCode> {
         Command::Migrate(_) => app::migrate(&loaded.config).map(|()| ExitCode::SUCCESS),
         Command::Get(arguments) => get::run(arguments, &loaded.config),
         Command::Config(_) => print(&loaded.effective.to_string()),
-        Command::Openapi(_) => execute_alone(command),
+        Command::Openapi(_) | Command::Token(_) => execute_alone(command),
     }
 }
 

@@ -15,6 +15,7 @@ mod together;
 use std::{collections::BTreeMap, path::PathBuf};
 
 use crate::{
+    access::AuthConfig,
     discovery::{ClusterConfig, EtcdConfig},
     group::GroupName,
     net::LimitsConfig,
@@ -38,6 +39,8 @@ pub struct Config {
     pub api: ApiConfig,
     /// The operators' plane.
     pub admin: AdminConfig,
+    /// Who may ask for what.
+    pub auth: AuthConfig,
     /// Who the peers are.
     pub cluster: ClusterConfig,
     /// Where etcd is, if the peers are found there.
@@ -53,7 +56,7 @@ pub struct Config {
 }
 
 /// A configuration, and where it came from.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Loaded {
     /// What to run with.
     pub config: Config,
@@ -93,6 +96,7 @@ impl Config {
         let node = NodeConfig::read(&mut settings.section(&["node"]), port);
         let api = ApiConfig::read(&mut settings.section(&["api"]), api);
         let admin = AdminConfig::read(&mut settings.section(&["admin"]), node.listen.port());
+        let auth = AuthConfig::read(settings);
         let cluster = ClusterConfig::read(&mut settings.section(&["cluster"]));
         let etcd = EtcdConfig::read(&mut settings.section(&["etcd"]));
         let log = LogConfig::read(&mut settings.section(&["log"]));
@@ -106,7 +110,8 @@ impl Config {
             }
             found
         });
-        let config = Self { default_group, node, api, admin, cluster, etcd, log, limits, databases, groups };
+        let config =
+            Self { default_group, node, api, admin, auth, cluster, etcd, log, limits, databases, groups };
         for check in together::CHECKS {
             // A value that could not be read stands at its default, and would be compared for nothing.
             if check.depends.iter().all(|pattern| settings.is_sound(pattern)) {
@@ -127,6 +132,8 @@ impl Config {
         let mut checks = Checks::new();
         checks.nest("node", self.node.validate());
         checks.nest("api", self.api.validate());
+        checks.nest("node", self.node.seal.validate());
+        checks.nest("auth", self.auth.validate());
         checks.nest("cluster", self.cluster.validate());
         checks.nest("etcd", self.etcd.validate());
         checks.nest("log", self.log.validate());

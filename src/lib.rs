@@ -22,11 +22,12 @@
 //! ```
 //!
 //! The layers, from the inside out; a lower one never names a higher one, and `tests/tidy.rs` holds them to it:
-//! `time`, `error`, `codec`, `problem`, `rpc`, `settings`, `task`, `telemetry`, `net` may be used by all; then [`cache`]
-//! and [`cluster`], which are pure; [`group`], the read-through algorithm; the adapters [`origin`], [`transport`],
+//! `time`, `error`, `codec`, `problem`, `rpc`, `settings`, `task`, `telemetry`, `net`, `access` may be used by all; then
+//! [`cache`] and [`cluster`], which are pure; [`group`], the read-through algorithm; the adapters [`origin`], [`transport`],
 //! [`discovery`] and [`gateway`], which never name each other; [`config`]; [`client`], which is for applications;
 //! [`app`], which joins them; [`cli`].
 
+pub mod access;
 pub mod app;
 pub mod cache;
 pub mod cli;

@@ -11,8 +11,10 @@ mod grpc;
 mod http;
 mod memory;
 mod resolve;
+mod sealed;
 
 #[cfg(feature = "grpc")]
-pub use grpc::{GrpcTransport, PEER_SERVICE, PeerRpcs};
+pub use grpc::{GrpcTransport, PEER_SERVICE, PeerRpcs, SealedRpcs};
 pub use http::{HttpClientError, HttpTransport, PeerService};
 pub use memory::{Fault, MemoryNetwork, MemoryTransport};
+pub use sealed::unix_time_ms;

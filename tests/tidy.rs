@@ -14,7 +14,8 @@ mod tidy {
 }
 
 /// The bottom rows. Adapters and what is above them may use all of it.
-const GROUND: &[&str] = &["codec", "error", "net", "problem", "rpc", "settings", "task", "telemetry", "time"];
+const GROUND: &[&str] =
+    &["access", "codec", "error", "net", "problem", "rpc", "settings", "task", "telemetry", "time"];
 const GROUP: &[&str] = &["cache", "cluster", "error", "settings", "task", "telemetry", "time"];
 const ADAPTERS: &[&str] = &["discovery", "gateway", "origin", "transport"];
 /// Below the adapters, and so open to each of them.
@@ -32,6 +33,7 @@ const LAYERS: &[(&str, &[&[&str]])] = &[
     ("rpc", &[&["error", "problem"]]),
     ("telemetry", &[&["settings"]]),
     ("net", &[&["settings", "task"]]),
+    ("access", &[&["codec", "error", "problem", "settings"]]),
     ("cache", &[&["time"]]),
     ("cluster", &[&["time"]]),
     ("group", &[GROUP]),
@@ -42,7 +44,7 @@ const LAYERS: &[(&str, &[&[&str]])] = &[
     ("client", &[&["cluster", "codec", "discovery", "error", "group", "rpc", "telemetry"]]),
     ("config", &[GROUND, &["cache", "cluster", "group"], ADAPTERS]),
     ("app", &[GROUND, &["cache", "cluster", "group"], ADAPTERS, &["config"]]),
-    ("cli", &[&["app", "client", "cluster", "codec", "config", "discovery", "group", "settings"]]),
+    ("cli", &[&["access", "app", "client", "cluster", "codec", "config", "discovery", "group", "settings"]]),
 ];
 
 /// Crates that are one module's business.

@@ -205,12 +205,15 @@ impl FleetNode {
         Self { name: format!("{host}:{}", ports.peer), ip, ports, namespace, log, child: None }
     }
 
-    fn settings(&self) -> [String; 5] {
+    fn settings(&self) -> [String; 7] {
         let Ports { peer, admin, api } = self.ports;
         [
             format!("node.listen={}:{peer}", self.ip),
             format!("node.advertise={}", self.name),
             format!("admin.listen={}:{admin}", self.ip),
+            // The networks are this machine's own.
+            "node.allow_anyone=true".to_owned(),
+            "admin.allow_anyone=true".to_owned(),
             "api.enabled=true".to_owned(),
             format!("api.listen={}:{api}", self.ip),
         ]

@@ -1,11 +1,15 @@
 //! `ggcache check`: what a configuration promises, tried out.
 
-use std::{io::Write as _, process::ExitCode};
+use std::{io::Write as _, net::SocketAddr, process::ExitCode};
 
 use super::origins::{self, Origins};
 #[cfg(feature = "etcd")]
 use crate::discovery::DiscoveryKind;
-use crate::{config::Config, telemetry::NodeMetrics};
+use crate::{
+    access::{Scope, Scopes},
+    config::Config,
+    telemetry::NodeMetrics,
+};
 
 /// Opens every group's table and sends one query. One line a group on standard output; faults on standard error.
 pub(super) async fn check(config: &Config) -> anyhow::Result<ExitCode> {
@@ -44,8 +48,58 @@ pub(super) async fn check(config: &Config) -> anyhow::Result<ExitCode> {
         sound = false;
         writeln!(std::io::stderr(), "error: {:#}", anyhow::Error::from(error))?;
     }
+    match config.node.seal.load() {
+        Ok(None) => {}
+        Ok(Some(secrets)) => {
+            let accepted =
+                if secrets.has_previous() { "; what is sealed by the previous one is accepted" } else { "" };
+            writeln!(
+                std::io::stdout(),
+                "node: what nodes ask each other is sealed by a secret{accepted}: ok"
+            )?;
+        }
+        Err(error) => {
+            sound = false;
+            writeln!(std::io::stderr(), "error: {:#}", anyhow::Error::from(error))?;
+        }
+    }
+    for (name, token) in &config.auth.tokens {
+        let groups = token.groups.as_ref().map_or_else(
+            || "every group".to_owned(),
+            |groups| groups.iter().map(String::as_str).collect::<Vec<_>>().join(", "),
+        );
+        writeln!(std::io::stdout(), "token {name}: {} in {groups}: ok", words(token.scopes))?;
+    }
+    for warning in open_doors(config) {
+        writeln!(std::io::stderr(), "warning: {warning}")?;
+    }
     if config.groups.is_empty() {
         writeln!(std::io::stderr(), "warning: no group is configured; the node would answer no key")?;
     }
     Ok(if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn words(scopes: Scopes) -> String {
+    scopes.iter().map(Scope::as_str).collect::<Vec<_>>().join(", ")
+}
+
+/// What strangers may do, where they may be able to reach a plane.
+fn open_doors(config: &Config) -> Vec<String> {
+    let beyond = |listen: SocketAddr| !listen.ip().to_canonical().is_loopback();
+    let (node, admin, api, anonymous) = (&config.node, &config.admin, &config.api, config.auth.anonymous);
+    let mut doors = Vec::new();
+    if beyond(node.listen) && node.allow_anyone && !node.seal.is_on() {
+        doors.push(format!("node.allow_anyone: whoever reaches {} may read and drop every key", node.listen));
+    }
+    if beyond(admin.listen) && admin.allow_anyone && !config.auth.guards_admin() {
+        doors.push(format!("admin.allow_anyone: whoever reaches {} may do what operators may", admin.listen));
+    }
+    if api.enabled && beyond(api.listen) && !anonymous.is_empty() {
+        doors.push(format!(
+            "auth.anonymous: whoever reaches {} (api.listen) has these scopes without a token: {}",
+            api.listen,
+            words(anonymous)
+        ));
+    }
+    doors
 }

@@ -9,8 +9,10 @@ use tokio::{net::TcpListener, time::Instant};
 use super::{
     membership::{self, Membership},
     origins::{Origin, Origins},
+    seals::Seals,
 };
 use crate::{
+    access::Verifier,
     cluster::{self, NodeId, View, ViewCell},
     config::Config,
     discovery::{self, Discovery, DiscoveryKind, StaticListHandle, TransportKind},
@@ -20,13 +22,13 @@ use crate::{
     task::Tasks,
     telemetry::{NodeMetrics, field},
     time::BootClock,
-    transport::{HttpTransport, PeerService},
+    transport::{HttpTransport, PeerService, unix_time_ms},
 };
 #[cfg(feature = "grpc")]
 use crate::{
     gateway::{self, OtherService},
     rpc::peer_v1,
-    transport::{GrpcTransport, PEER_SERVICE, PeerRpcs},
+    transport::{GrpcTransport, PEER_SERVICE, PeerRpcs, SealedRpcs},
 };
 
 /// Expired entries that a group takes in hand at a time, so that no shard is locked for long.
@@ -49,6 +51,8 @@ pub struct Listeners {
     pub admin: TcpListener,
     /// Clients, if the plane is on.
     pub api: Option<TcpListener>,
+    /// When they were bound, in milliseconds of Unix time: what peers sealed before was for another process.
+    pub since_ms: u64,
 }
 
 impl Listeners {
@@ -57,11 +61,13 @@ impl Listeners {
     /// # Errors
     /// The first address that can't be bound, with its key.
     pub async fn bind(config: &Config) -> anyhow::Result<Self> {
+        let since_ms = unix_time_ms();
         let api = if config.api.enabled { Some(bind("api.listen", config.api.listen).await?) } else { None };
         Ok(Self {
             peer: bind("node.listen", config.node.listen).await?,
             admin: bind("admin.listen", config.admin.listen).await?,
             api,
+            since_ms,
         })
     }
 }
@@ -102,11 +108,12 @@ impl Node {
             api: membership::api_address(&config),
             ..cluster::Node::new(config.node.advertise.clone())
         };
+        let seals = Seals::new(&config, listeners.since_ms)?;
         let (discovery, membership) = Membership::new(&config, &me, &metrics)?;
         let views = Arc::new(ViewCell::provisional(View::new(me.clone(), [], config.cluster.virtual_nodes)));
         metrics.view(1, false);
         let peers = Peers::new(
-            transport(&config)?,
+            transport(&config, &seals)?,
             Arc::clone(&views),
             Arc::new(BootClock),
             tasks.clone(),
@@ -144,12 +151,19 @@ impl Node {
             Arc::clone(&views),
             metrics.clone(),
             config.limits.request_timeout,
-        );
+        )
+        .verifying(seals.verifier.clone());
         let plane = |name, listener| Plane { name, listener, connections: metrics.connections(name) };
         let limits = &config.limits;
         tasks.spawn_critical(
             "peer plane",
-            net::serve_with(plane("peer", listeners.peer), callee, peer_rpcs(&parts), *limits, tasks.clone()),
+            net::serve_with(
+                plane("peer", listeners.peer),
+                callee,
+                peer_rpcs(&parts, seals.verifier),
+                *limits,
+                tasks.clone(),
+            ),
         );
         let admin = Gateway::admin(parts.clone());
         tasks.spawn_critical(
@@ -341,18 +355,22 @@ impl Drop for Node {
 }
 
 /// What peers are asked by.
-fn transport(config: &Config) -> anyhow::Result<Arc<dyn PeerTransport>> {
+fn transport(config: &Config, seals: &Seals) -> anyhow::Result<Arc<dyn PeerTransport>> {
     let (connect_timeout, value_bytes) = (config.cluster.peer_timeout, config.limits.value_bytes);
     Ok(match config.cluster.transport {
-        TransportKind::Http => Arc::new(HttpTransport::new(connect_timeout, value_bytes)?),
+        TransportKind::Http => {
+            Arc::new(HttpTransport::new(connect_timeout, value_bytes)?.sealing(seals.sealer.clone()))
+        }
         #[cfg(feature = "grpc")]
-        TransportKind::Grpc => Arc::new(GrpcTransport::new(connect_timeout, value_bytes)),
+        TransportKind::Grpc => {
+            Arc::new(GrpcTransport::new(connect_timeout, value_bytes).sealing(seals.sealer.clone()))
+        }
     })
 }
 
 /// What the peer plane answers over gRPC: other nodes, and clients that found the node in etcd.
 #[cfg(feature = "grpc")]
-fn peer_rpcs(parts: &GatewayParts) -> Option<Rpcs> {
+fn peer_rpcs(parts: &GatewayParts, verifier: Option<Arc<Verifier>>) -> Option<Rpcs> {
     let peers = PeerRpcs::server(
         Arc::clone(&parts.groups),
         Arc::clone(&parts.views),
@@ -360,11 +378,11 @@ fn peer_rpcs(parts: &GatewayParts) -> Option<Rpcs> {
         parts.request_timeout,
     );
     let service = OtherService { name: PEER_SERVICE, descriptors: peer_v1::DESCRIPTORS };
-    Some(gateway::client_rpcs(parts, &[service]).add_service(peers).prepare())
+    Some(gateway::client_rpcs(parts, &[service]).add_service(SealedRpcs::new(peers, verifier)).prepare())
 }
 
 #[cfg(not(feature = "grpc"))]
-const fn peer_rpcs(_: &GatewayParts) -> Option<Rpcs> {
+fn peer_rpcs(_: &GatewayParts, _: Option<Arc<Verifier>>) -> Option<Rpcs> {
     None
 }
 

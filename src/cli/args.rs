@@ -4,7 +4,13 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::{client::Endpoint, config::ApiAddress, discovery::EtcdEndpoint, group::GroupName};
+use crate::{
+    access::{Scope, token_name},
+    client::Endpoint,
+    config::ApiAddress,
+    discovery::EtcdEndpoint,
+    group::GroupName,
+};
 
 /// A distributed read-through cache that stands in front of a SQL database.
 #[derive(Debug, Parser)]
@@ -62,6 +68,15 @@ Examples:
       a key that is not text
 Exit code 0 with the value on standard output, 1 if there was no answer, 3 if there is no such key.";
 
+const TOKEN_EXAMPLE: &str = "\
+Examples:
+  ggcache token app
+      a token that may read every group, and the section that each node's configuration needs
+  ggcache token cron --scopes invalidate --groups scores 2>>ggcache.toml >cron.token
+      one that may drop keys of one group; the section goes to the end of the file, the token into one of its own
+  ggcache token ops --scopes admin
+      one for the operators' plane";
+
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Runs a node until it is told to stop.
@@ -82,6 +97,9 @@ pub(super) enum Command {
     /// Prints the OpenAPI document of the public API.
     #[command(after_help = OPENAPI_EXAMPLE)]
     Openapi(OpenapiArguments),
+    /// Makes a token for a client or an operator.
+    #[command(after_help = TOKEN_EXAMPLE)]
+    Token(TokenArguments),
 }
 
 impl Command {
@@ -92,7 +110,7 @@ impl Command {
                 Some(sources)
             }
             Self::Get(get) => Some(&get.sources),
-            Self::Openapi(_) => None,
+            Self::Openapi(_) | Self::Token(_) => None,
         }
     }
 }
@@ -137,6 +155,20 @@ pub(super) struct GetArguments {
     pub(super) verbose: bool,
     #[command(flatten)]
     pub(super) sources: SourceArguments,
+}
+
+/// What a token is for.
+#[derive(Debug, Args)]
+pub(super) struct TokenArguments {
+    /// Its name in the configuration and in logs: 1 to 63 of a-z, A-Z, 0-9, _ and -
+    #[arg(value_parser = token_name)]
+    pub(super) name: String,
+    /// What its holder may do: read, write, invalidate, admin; none includes another
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "read")]
+    pub(super) scopes: Vec<Scope>,
+    /// In which groups; without it in all
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = GroupName::new)]
+    pub(super) groups: Vec<GroupName>,
 }
 
 /// Where the configuration comes from. All commands take the same, so that `config` and `check` can tell

@@ -4,7 +4,11 @@ use std::{ffi::OsString, path::PathBuf};
 
 use clap::{CommandFactory, Parser};
 
-use super::{args::Arguments, sources};
+use super::{
+    args::{Arguments, Command},
+    sources,
+};
+use crate::access::Scope;
 use crate::config::{ApiAddress, Sources};
 
 fn parse(line: &str) -> Arguments {
@@ -26,7 +30,7 @@ fn the_definition_is_consistent() {
 fn every_command_s_help_has_an_example() {
     let command = Arguments::command();
     let all: Vec<_> = command.get_subcommands().map(|command| command.get_name().to_owned()).collect();
-    assert_eq!(all, ["serve", "check", "migrate", "get", "config", "openapi"]);
+    assert_eq!(all, ["serve", "check", "migrate", "get", "config", "openapi", "token"]);
     for name in &all {
         let error =
             Arguments::try_parse_from(["ggcache", name, "--help"]).expect_err("help ends the parsing");
@@ -89,4 +93,23 @@ fn single_keys() {
         .err()
         .expect("it has no value");
     assert_eq!(faults.to_string(), "--set: it has no \"=\"; write for example --set log.level=debug");
+}
+
+#[test]
+fn tokens_have_names_scopes_and_groups() {
+    let Command::Token(plain) = parse("ggcache token app").command else { panic!("it is named") };
+    assert_eq!((plain.name.as_str(), plain.scopes, plain.groups), ("app", vec![Scope::Read], vec![]));
+    let Command::Token(more) = parse("ggcache token a_1 --scopes write,admin --groups a,b").command else {
+        panic!("it is named")
+    };
+    assert_eq!((more.scopes, more.groups.len()), (vec![Scope::Write, Scope::Admin], 2));
+    for line in [
+        "ggcache token",
+        "ggcache token a.b",
+        "ggcache token anonymous",
+        "ggcache token a --scopes root",
+        "ggcache token a --groups A",
+    ] {
+        assert!(Arguments::try_parse_from(line.split(' ')).is_err(), "{line}");
+    }
 }

@@ -18,7 +18,7 @@ const STATEMENT_TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(1)..=D
 
 /// Reads every `[database.NAME]`.
 pub(super) fn read_all(settings: &mut Settings) -> BTreeMap<String, DatabaseConfig> {
-    let names = settings.names("database");
+    let names = settings.names(&["database"]);
     let read = |name: String| {
         let mut section = settings.section(&["database", &name]);
         if !is_name(&name) {

@@ -36,7 +36,7 @@ pub(super) fn read_all(
     databases: &BTreeMap<String, DatabaseConfig>,
 ) -> BTreeMap<GroupName, GroupSection> {
     let mut groups = BTreeMap::new();
-    for name in settings.names("group") {
+    for name in settings.names(&["group"]) {
         let mut section = settings.section(&["group", &name]);
         // A section with a wrong name is read all the same, for the faults in it.
         let table = read_table(&mut section, databases);

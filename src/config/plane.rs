@@ -7,6 +7,7 @@ use std::{
 
 use super::ApiAddress;
 use crate::{
+    access::SealConfig,
     cluster::{Address, WEIGHT_MAX},
     gateway::CorsOrigin,
     settings::{Checks, Faults, Section},
@@ -23,6 +24,10 @@ pub struct NodeConfig {
     pub weight: u32,
     /// What the entries of all groups may take together, in bytes.
     pub memory: u64,
+    /// The secret by which nodes know each other.
+    pub seal: SealConfig,
+    /// Whether the peer plane may be open to whoever reaches it.
+    pub allow_anyone: bool,
 }
 
 /// The public plane.
@@ -45,6 +50,8 @@ pub struct AdminConfig {
     pub listen: SocketAddr,
     /// The names by which it may be called, beside addresses, `localhost` and the node's own.
     pub hosts: Vec<String>,
+    /// Whether it may be open to whoever reaches it.
+    pub allow_anyone: bool,
 }
 
 const PEER_PORT: u16 = 10_001;
@@ -65,7 +72,14 @@ impl Default for NodeConfig {
     fn default() -> Self {
         let listen = loopback(PEER_PORT);
         let advertise = advertise_default(listen).expect("the default has a port and is not unspecified");
-        Self { listen, advertise, weight: 1, memory: 256 << 20 }
+        Self {
+            listen,
+            advertise,
+            weight: 1,
+            memory: 256 << 20,
+            seal: SealConfig::default(),
+            allow_anyone: false,
+        }
     }
 }
 
@@ -82,7 +96,7 @@ impl Default for ApiConfig {
 
 impl Default for AdminConfig {
     fn default() -> Self {
-        Self { listen: loopback(PEER_PORT + ADMIN_PORT_OFFSET), hosts: Vec::new() }
+        Self { listen: loopback(PEER_PORT + ADMIN_PORT_OFFSET), hosts: Vec::new(), allow_anyone: false }
     }
 }
 
@@ -110,6 +124,8 @@ impl NodeConfig {
             advertise: Self::read_advertise(section, listen, port),
             weight: section.integer("weight", default.weight, WEIGHT),
             memory: section.bytes("memory", default.memory),
+            seal: SealConfig::read(section),
+            allow_anyone: section.bool("allow_anyone", default.allow_anyone),
         };
         section.check(config.validate());
         config
@@ -209,6 +225,10 @@ impl AdminConfig {
             );
         }
         let default = loopback(port.unwrap_or(PEER_PORT + ADMIN_PORT_OFFSET));
-        Self { listen: section.parsed("listen", default, SOCKET), hosts: section.strings("hosts", &[]) }
+        Self {
+            listen: section.parsed("listen", default, SOCKET),
+            hosts: section.strings("hosts", &[]),
+            allow_anyone: section.bool("allow_anyone", false),
+        }
     }
 }

@@ -394,24 +394,108 @@ fn advertise_follows_listen() {
         ("10.0.0.7:7000", "10.0.0.7:7000"),
         ("[2001:db8::7]:7000", "[2001:db8::7]:7000"),
     ] {
-        let config = load(&format!("node.listen = \"{listen}\"")).expect(listen).config;
+        let config =
+            load(&format!("node.allow_anyone = true\nnode.listen = \"{listen}\"")).expect(listen).config;
         assert_eq!(config.node.advertise.as_str(), advertise);
         assert_eq!(config.admin.listen.to_string(), "127.0.0.1:8000");
     }
     assert_eq!(
-        faults("node.listen = \"0.0.0.0:7000\""),
+        faults("node.listen = \"0.0.0.0:7000\"\nnode.allow_anyone = true"),
         "node.advertise: it is missing: 0.0.0.0:7000 listens on every interface, and peers need one address; \
          write for example advertise = \"10.0.0.7:7000\" (from ggcache.toml line 1)"
     );
-    load("node.listen = \"0.0.0.0:7000\"\nnode.advertise = \"n1.example:7000\"")
+    load("node.listen = \"0.0.0.0:7000\"\nnode.advertise = \"n1.example:7000\"\nnode.allow_anyone = true")
         .expect("it says its address");
+}
+
+/// `node.secret`, long enough.
+const SECRET: &str = "secret = \"0123456789012345678901234567890123456789\"";
+
+#[test]
+fn planes_beyond_loopback_are_guarded_or_open_in_plain_words() {
+    let hash = |digit: &str| format!("hash = \"sha256:{}\"", digit.repeat(64));
+    let token = |scope: &str| format!("[auth.token.ops]\n{}\nscopes = [\"{scope}\"]", hash("a"));
+    let peer = "node.listen: 10.0.0.7:1 is not loopback, and whoever reached it could read and drop every key; give all \
+                nodes one secret (node.secret_file), or write node.allow_anyone = true (from ggcache.toml line 2)";
+    let admin = "admin.listen: 0.0.0.0:2 is not loopback, and the operators' plane would be open to whoever reached it; \
+                 make a token with the scope admin (`ggcache token NAME --scopes admin`) and leave that scope out of \
+                 auth.anonymous, or write admin.allow_anyone = true (from ggcache.toml line 2)";
+    let node = |rest: &str| format!("[node]\nlisten = \"10.0.0.7:1\"\n{rest}");
+    let operators = |rest: &str| format!("[admin]\nlisten = \"0.0.0.0:2\"\n{rest}");
+    let open = format!("{}\n[auth]\nanonymous = [\"admin\"]", token("admin"));
+    for (text, expected) in [
+        (node(""), peer),
+        (node("allow_anyone = false"), peer),
+        (operators(""), admin),
+        (operators(&token("read")), admin),
+        (operators(&open), admin),
+    ] {
+        assert_eq!(faults(&text), expected, "{text}");
+    }
+    for text in [
+        node("allow_anyone = true"),
+        node(SECRET),
+        node("secret_file = \"not-there-yet\""),
+        operators("allow_anyone = true"),
+        operators(&token("admin")),
+        "[node]\nlisten = \"[::1]:1\"".to_owned(),
+        "[node]\nlisten = \"[::ffff:127.0.0.1]:1\"".to_owned(),
+        "[admin]\nlisten = \"127.5.0.1:2\"".to_owned(),
+    ] {
+        let loaded = load(&text).unwrap_or_else(|faults| panic!("{text}: {faults}"));
+        assert_eq!(loaded.config.validate(), Ok(()), "{text}");
+    }
+    // What could not be read is reported, and not what would follow from its default.
+    assert_eq!(
+        faults(&node("secret = \"hunter2\"")),
+        "node.secret: it has less than 32 characters; write more, such as what `openssl rand -base64 32` prints (from \
+         ggcache.toml line 3)"
+    );
+    assert!(!faults(&operators("[auth.token.ops]\nhash = \"x\"\nscopes = [\"admin\"]")).contains("loopback"));
+}
+
+#[test]
+fn secrets_and_hashes_are_not_shown() {
+    let hash = "b".repeat(64);
+    let text = format!(
+        "[node]\n{SECRET}\n[auth.token.ops]\nhash = \"sha256:{hash}\"\nscopes = [\"admin\"]\n{SMALL}"
+    );
+    let loaded = load(&text).expect("it is right");
+    for shown in [loaded.effective.to_string(), format!("{:?}", loaded.config)] {
+        assert!(!shown.contains("0123456789") && !shown.contains(&hash), "{shown}");
+    }
+    let effective = loaded.effective.to_string();
+    assert!(
+        effective.contains("secret = \"***\"  # ") && effective.contains("shown without secrets"),
+        "{effective}"
+    );
+}
+
+#[test]
+fn tokens_are_for_groups_that_are_there() {
+    let token = |groups: &str| {
+        let hash = "c".repeat(64);
+        format!("{SMALL}[auth.token.app]\nhash = \"sha256:{hash}\"\nscopes = [\"read\"]\ngroups = [{groups}]")
+    };
+    assert_eq!(
+        faults(&token("\"score\"")),
+        "auth.token.app.groups: there is no group \"score\"; did you mean \"scores\"? (from ggcache.toml line 11)"
+    );
+    let config = load(&token("\"scores\"")).expect("it is right").config;
+    assert_eq!(config.validate(), Ok(()));
+    assert!(config.auth.anonymous.is_empty());
 }
 
 #[test]
 fn the_port_flag_keeps_hosts_and_moves_what_follows() {
     for (text, listen, advertise, admin) in [
         ("", "127.0.0.1:10002", "localhost:10002", "127.0.0.1:11002"),
-        ("node.listen = \"10.0.0.7:1\"", "10.0.0.7:10002", "10.0.0.7:10002", "127.0.0.1:11002"),
+        (
+            "node.listen = \"10.0.0.7:1\"\nnode.allow_anyone = true",
+            "10.0.0.7:10002",
+            "10.0.0.7:10002",
+            "127.0.0.1:11002",
+        ),
         ("node.advertise = \"n1.example:1\"", "127.0.0.1:10002", "n1.example:10002", "127.0.0.1:11002"),
         ("node.advertise = \"[::1]:1\"", "127.0.0.1:10002", "[::1]:10002", "127.0.0.1:11002"),
         ("admin.listen = \"127.0.0.1:9000\"", "127.0.0.1:10002", "localhost:10002", "127.0.0.1:9000"),

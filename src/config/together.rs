@@ -2,7 +2,10 @@
 
 use std::net::SocketAddr;
 
-use super::{Config, group::no_such};
+use super::{
+    Config,
+    group::{no_such, no_such_group},
+};
 use crate::settings::{Checks, format_bytes};
 
 /// One check, and the keys that must have been read without a fault for it to mean anything.
@@ -18,6 +21,22 @@ pub(super) const CHECKS: &[Check] = &[
     Check { depends: &["node.memory", "group.*.capacity"], run: capacities_fit },
     Check { depends: &["group.*.database", "database.*"], run: databases_exist },
     Check { depends: &["node.listen", "api.enabled", "api.listen", "admin.listen"], run: planes_are_apart },
+    Check {
+        depends: &["node.listen", "node.secret", "node.secret_file", "node.allow_anyone"],
+        run: the_peer_plane_is_guarded,
+    },
+    Check {
+        depends: &[
+            "admin.listen",
+            "admin.allow_anyone",
+            "auth.anonymous",
+            "auth.token.*",
+            "auth.token.*.hash",
+            "auth.token.*.scopes",
+        ],
+        run: the_admin_plane_is_guarded,
+    },
+    Check { depends: &["auth.token.*.groups", "group.*"], run: groups_of_tokens_exist },
     Check { depends: &["node.weight", "cluster.discovery"], run: weight_can_be_told },
 ];
 
@@ -72,5 +91,57 @@ fn weight_can_be_told(config: &Config, checks: &mut Checks) {
                 "{weight} can't be told to the other nodes: a static list of peers has no weights; write 1"
             ),
         );
+    }
+}
+
+/// Whether only programs of this machine reach a plane. An address that means every interface is not loopback.
+fn is_loopback(listen: SocketAddr) -> bool {
+    listen.ip().to_canonical().is_loopback()
+}
+
+fn the_peer_plane_is_guarded(config: &Config, checks: &mut Checks) {
+    let node = &config.node;
+    // Any one of these is enough.
+    let is_guarded = is_loopback(node.listen)
+        || node.seal.is_on() // nodes know each other by a secret
+        || node.allow_anyone;
+    if !is_guarded {
+        checks.fault(
+            "node.listen",
+            format!(
+                "{} is not loopback, and whoever reached it could read and drop every key; give all nodes one secret \
+                 (node.secret_file), or write node.allow_anyone = true",
+                node.listen
+            ),
+        );
+    }
+}
+
+fn the_admin_plane_is_guarded(config: &Config, checks: &mut Checks) {
+    let admin = &config.admin;
+    // Any one of these is enough.
+    let is_guarded = is_loopback(admin.listen)
+        || config.auth.guards_admin() // a token with the scope opens it, and nothing else
+        || admin.allow_anyone;
+    if !is_guarded {
+        checks.fault(
+            "admin.listen",
+            format!(
+                "{} is not loopback, and the operators' plane would be open to whoever reached it; make a token with the \
+                 scope admin (`ggcache token NAME --scopes admin`) and leave that scope out of auth.anonymous, or write \
+                 admin.allow_anyone = true",
+                admin.listen
+            ),
+        );
+    }
+}
+
+fn groups_of_tokens_exist(config: &Config, checks: &mut Checks) {
+    for (name, token) in &config.auth.tokens {
+        for group in token.groups.iter().flatten() {
+            if !config.groups.contains_key(group.as_str()) {
+                checks.fault(&format!("auth.token.{name}.groups"), no_such_group(group, &config.groups));
+            }
+        }
     }
 }

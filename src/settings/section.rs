@@ -125,6 +125,12 @@ impl<'a> Section<'a> {
         value.unwrap_or_default()
     }
 
+    /// A list of strings that may be left out, which means something else than an empty one.
+    pub fn optional_strings(&mut self, name: &str) -> Option<Vec<String>> {
+        let found = self.take(name, Raw::strings);
+        self.record_optional(name, found, |items| list(items))
+    }
+
     /// One of the words in `names`, each of which `T` reads.
     pub fn choice<T: FromStr + Display>(&mut self, name: &str, default: T, names: &[&str]) -> T {
         let parse = |raw: &Raw| {

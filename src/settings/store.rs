@@ -117,10 +117,12 @@ impl Settings {
         Section::new(self, path)
     }
 
-    /// The names of the sections below `[table]` in any source, in order.
-    pub fn names(&mut self, table: &str) -> Vec<String> {
-        let table = KeyPath::new([table]);
-        self.known_tables.insert(table.clone());
+    /// The names of the sections below the table with this path, such as `["group"]`, in any source, in order.
+    pub fn names(&mut self, table: &[&str]) -> Vec<String> {
+        let table = KeyPath::new(table.iter().copied());
+        for count in 0..=table.segments().len() {
+            self.known_tables.insert(table.prefix(count));
+        }
         let tables = self.file_tables.keys().filter_map(|path| path.below(&table)).map(|rest| &rest[0]);
         // A flag names a section only if it goes on to a key in it.
         let flags = self.flags.keys().filter_map(|path| path.below(&table)).filter(|rest| rest.len() > 1);

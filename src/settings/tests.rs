@@ -235,7 +235,7 @@ fn names_come_from_every_source() {
     settings
         .add_text("test.toml", &text.replace("g.Caps.x = 1\ng2.x = 1\n", "[g.Caps]\n[g2]\n"))
         .expect("TOML");
-    assert_eq!(settings.names("g"), ["Caps", "a__b", "four", "one", "three", "two_2"]);
+    assert_eq!(settings.names(&["g"]), ["Caps", "a__b", "four", "one", "three", "two_2"]);
     // The variables of names with capitals or double underscores reach their keys.
     for name in ["a__b", "Caps", "three"] {
         assert_eq!(settings.section(&["g", name]).integer("x", 0, 0..=9), 1, "{name}");

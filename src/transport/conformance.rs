@@ -8,6 +8,7 @@ use tokio::{
 };
 
 use crate::{
+    access::{PeerSecret, Sealer, Secrets, Verifier},
     cluster::{Address, Epoch, Node, View, ViewCell},
     error::ErrorCode,
     group::{
@@ -391,6 +392,66 @@ async fn grpc() {
     test_all(&transport, &node, &callee).await;
 }
 
+/// What one node seals by, and another looks at; `letter` is the secret.
+fn secrets(letter: &str) -> Secrets {
+    Secrets::new(PeerSecret::new(letter.repeat(40)), None)
+}
+
+/// One of each transport, which seal by the secret of this letter, if one is given.
+fn sealing(letter: Option<&str>) -> Vec<Box<dyn PeerTransport>> {
+    let sealer = || letter.map(|letter| Arc::new(Sealer::new(&secrets(letter)).expect("a random number")));
+    let http = super::HttpTransport::new(Duration::from_secs(1), VALUE_BYTES_MAX).expect("a client");
+    let mut transports: Vec<Box<dyn PeerTransport>> = vec![Box::new(http.sealing(sealer()))];
+    #[cfg(feature = "grpc")]
+    transports
+        .push(Box::new(super::GrpcTransport::new(Duration::from_secs(1), VALUE_BYTES_MAX).sealing(sealer())));
+    transports
+}
+
+#[tokio::test]
+async fn what_is_sealed_is_answered_like_what_need_not_be() {
+    for at in 0..sealing(None).len() {
+        let (node, callee, _tasks) = listening_behind(Some("a"), |callee| callee).await;
+        test_all(&*sealing(Some("a")).remove(at), &node, &callee).await;
+    }
+}
+
+#[tokio::test]
+async fn strangers_are_refused_whatever_they_ask() {
+    let (node, callee, _tasks) = listening_behind(Some("a"), |callee| callee).await;
+    let other_name =
+        Address::new(&node.address.as_str().replace("127.0.0.1", "localhost")).expect("an address");
+    let other_name = Node::new(other_name);
+    for (letter, node) in [(None, &node), (Some("b"), &node), (Some("a"), &other_name)] {
+        for transport in sealing(letter) {
+            let budget = Duration::from_secs(5);
+            let invalidation = invalidation("scores", Selection::Prefix(Vec::new()));
+            let refused = [
+                transport.ping(node, budget).await.err(),
+                transport.get(node, &request("scores", "a")).await.err(),
+                transport.get(node, &request("nobody", "a")).await.err(),
+                transport.peek(node, &request("scores", "a")).await.err(),
+                transport.invalidate(node, &invalidation).await.err(),
+                transport.handover(node, &handover("scores", LEAVER, vec![key("a")])).await.err(),
+            ];
+            for error in refused {
+                let error = error.expect("refused");
+                assert!(matches!(error, PeerError::Refused(ErrorCode::Unauthenticated)), "{error:?}");
+                assert!(error.final_code().is_none(), "another node may let it in");
+            }
+        }
+    }
+    assert_eq!(callee.origin.loads(), 0);
+}
+
+#[tokio::test]
+async fn a_node_without_the_secret_answers_one_that_has_it() {
+    let (node, _callee, _tasks) = listening().await;
+    for transport in sealing(Some("a")) {
+        transport.get(&node, &request("scores", "a")).await.expect("an answer");
+    }
+}
+
 /// A callee on a real socket, which is asked in every way.
 pub(super) async fn listening() -> (Node, Callee, crate::task::Tasks) {
     listening_as(|callee| callee).await
@@ -398,6 +459,15 @@ pub(super) async fn listening() -> (Node, Callee, crate::task::Tasks) {
 
 /// A callee on a real socket, changed before it is asked.
 async fn listening_as(change: impl FnOnce(Callee) -> Callee) -> (Node, Callee, crate::task::Tasks) {
+    listening_behind(None, change).await
+}
+
+/// A callee that answers what is sealed by the secret of this letter, if one is given.
+async fn listening_behind(
+    letter: Option<&str>,
+    change: impl FnOnce(Callee) -> Callee,
+) -> (Node, Callee, crate::task::Tasks) {
+    let since_ms = super::unix_time_ms() - 1;
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = Address::new(&listener.local_addr().expect("bound").to_string()).expect("an address");
     let callee = change(Callee::new(&address));
@@ -406,9 +476,14 @@ async fn listening_as(change: impl FnOnce(Callee) -> Callee) -> (Node, Callee, c
     let plane = crate::net::Plane { name: "peer", listener, connections: metrics.connections("peer") };
     let (groups, views) = (Arc::clone(&callee.groups), Arc::clone(&callee.views));
     let timeout = Duration::from_secs(5);
-    let service = super::PeerService::new(Arc::clone(&groups), Arc::clone(&views), metrics.clone(), timeout);
+    let verifier = letter.map(|letter| Arc::new(Verifier::new(&secrets(letter), address.as_str(), since_ms)));
+    let service = super::PeerService::new(Arc::clone(&groups), Arc::clone(&views), metrics.clone(), timeout)
+        .verifying(verifier.clone());
     #[cfg(feature = "grpc")]
-    let rpcs = Some(crate::net::Rpcs::new(super::PeerRpcs::server(groups, views, metrics, timeout)));
+    let rpcs = Some(crate::net::Rpcs::new(super::SealedRpcs::new(
+        super::PeerRpcs::server(groups, views, metrics, timeout),
+        verifier,
+    )));
     #[cfg(not(feature = "grpc"))]
     let rpcs = None;
     let limits = crate::net::LimitsConfig::default();

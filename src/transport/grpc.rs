@@ -7,9 +7,11 @@
 mod client;
 mod convert;
 mod links;
+mod sealed;
 mod service;
 
 pub use client::GrpcTransport;
+pub use sealed::SealedRpcs;
 pub use service::{PEER_SERVICE, PeerRpcs};
 
 /// The largest request, in bytes: a message with all the keys that it may name, at their longest, and some room.

@@ -1,14 +1,17 @@
 //! The caller's side: what a node asks its peers over gRPC.
 
-use std::{error::Error as _, time::Duration};
+use std::{error::Error as _, sync::Arc, time::Duration};
 
-use tonic::{Code, Response, Status, transport::Channel};
+use tonic::{Code, Response, Status};
 
 use super::{
+    super::sealed::Sealing,
     convert::{answer_in, handover_out, invalidation_out, keys_out, ms_down, words_in},
     links::Links,
+    sealed::SealedChannel,
 };
 use crate::{
+    access::Sealer,
     cluster::Node,
     error::ErrorCode,
     group::{
@@ -30,13 +33,19 @@ const ANSWERS_ROOM: usize = 128 * HANDOVER_KEYS_MAX;
 pub struct GrpcTransport {
     links: Links,
     value_bytes_max: usize,
+    sealing: Arc<Sealing>,
 }
 
 impl GrpcTransport {
     /// A client that gives up a connection attempt after `connect_timeout`, and refuses values of more than
     /// `value_bytes_max` bytes.
     pub fn new(connect_timeout: Duration, value_bytes_max: usize) -> Self {
-        Self { links: Links::new(connect_timeout), value_bytes_max }
+        Self { links: Links::new(connect_timeout), value_bytes_max, sealing: Arc::default() }
+    }
+
+    /// Seals every request, if there is something to seal it with.
+    pub fn sealing(self, sealer: Option<Arc<Sealer>>) -> Self {
+        Self { sealing: Sealing::new(sealer), ..self }
     }
 
     /// One call of `node`, given up after `patience`.
@@ -44,17 +53,22 @@ impl GrpcTransport {
         &self,
         node: &Node,
         patience: Duration,
-        ask: impl FnOnce(PeerClient<Channel>) -> F,
+        ask: impl FnOnce(PeerClient<SealedChannel>) -> F,
     ) -> Result<T, PeerError>
     where
         F: Future<Output = Result<Response<T>, Status>>,
     {
         let seat = self.links.seat(&node.address).map_err(PeerError::unreachable)?;
-        let client = PeerClient::new(seat.channel.clone()).max_decoding_message_size(
+        let channel =
+            SealedChannel::new(seat.channel.clone(), node.address.clone(), Arc::clone(&self.sealing));
+        let client = PeerClient::new(channel).max_decoding_message_size(
             self.value_bytes_max.max(PEEKED_BYTES_MAX).saturating_add(ANSWERS_ROOM),
         );
         match tokio::time::timeout(patience, ask(client)).await {
-            Ok(answered) => answered.map(Response::into_inner).map_err(failure),
+            Ok(answered) => answered
+                .map(Response::into_inner)
+                .map_err(failure)
+                .inspect_err(|e| self.sealing.note(node, e)),
             Err(_) => Err(PeerError::Silent(patience)),
         }
     }
@@ -106,7 +120,7 @@ impl PeerTransport for GrpcTransport {
             only_cached: batch.only_cached,
         };
         Box::pin(async move {
-            let ask = |mut client: PeerClient<Channel>| async move { client.get_many(message).await };
+            let ask = |mut client: PeerClient<SealedChannel>| async move { client.get_many(message).await };
             let answered = self.call(node, batch.budget, ask).await?;
             words_in(answered.words, self.value_bytes_max)
         })
@@ -139,7 +153,7 @@ impl PeerTransport for GrpcTransport {
         let message =
             peer_v1::PeekManyRequest { group: request.group.to_string(), keys: keys_out(&request.keys) };
         Box::pin(async move {
-            let ask = |mut client: PeerClient<Channel>| async move { client.peek_many(message).await };
+            let ask = |mut client: PeerClient<SealedChannel>| async move { client.peek_many(message).await };
             let answered = self.call(node, request.budget, ask).await?;
             let answers = answered.answers.into_iter();
             answers.map(|peeked| peeked.answer.map(|answer| self.answer(answer)).transpose()).collect()
@@ -153,7 +167,7 @@ impl PeerTransport for GrpcTransport {
     ) -> BoxFuture<'a, Result<u64, PeerError>> {
         let message = invalidation_out(invalidation);
         Box::pin(async move {
-            let ask = |mut client: PeerClient<Channel>| async move { client.invalidate(message).await };
+            let ask = |mut client: PeerClient<SealedChannel>| async move { client.invalidate(message).await };
             Ok(self.call(node, invalidation.budget, ask).await?.entries)
         })
     }
@@ -165,15 +179,16 @@ impl PeerTransport for GrpcTransport {
     ) -> BoxFuture<'a, Result<u64, PeerError>> {
         let message = handover_out(handover);
         Box::pin(async move {
-            let ask = |mut client: PeerClient<Channel>| async move { client.handover(message).await };
+            let ask = |mut client: PeerClient<SealedChannel>| async move { client.handover(message).await };
             Ok(self.call(node, handover.budget, ask).await?.kept)
         })
     }
 
     fn ping<'a>(&'a self, node: &'a Node, patience: Duration) -> BoxFuture<'a, Result<(), PeerError>> {
         Box::pin(async move {
-            let ask =
-                |mut client: PeerClient<Channel>| async move { client.ping(peer_v1::PingRequest {}).await };
+            let ask = |mut client: PeerClient<SealedChannel>| async move {
+                client.ping(peer_v1::PingRequest {}).await
+            };
             self.call(node, patience, ask).await.map(drop)
         })
     }
@@ -198,8 +213,6 @@ fn failure(status: Status) -> PeerError {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
 
     #[test]

@@ -1,20 +1,24 @@
 //! The caller's side: one pooled client for all peers.
 
-use std::{fmt::Write as _, time::Duration};
+use std::{fmt::Write as _, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method};
-use reqwest::{RequestBuilder, Url};
+use reqwest::{RequestBuilder, Response, Url};
 use thiserror::Error;
 
 use super::{
-    super::resolve::{PeerResolver, check_host},
+    super::{
+        resolve::{PeerResolver, check_host},
+        sealed::Sealing,
+    },
     AGE_MS, BATCH_PATH, BUDGET_MS, DIGEST, EPOCH, ERROR, FRESH, HANDOVER_PATH, INVALIDATE_PATH, OUTCOME,
     OWNER_PATH, PEEK_MANY_PATH, PEEK_PATH, PING_PATH, REMAINING_MS,
     frame::{self, ANSWER_BYTES_MAX},
     message::{ANSWER_ROOM, HandoverMessage, InvalidateMessage, PeekManyMessage, PeekedMessage},
 };
 use crate::{
+    access::{Head, SEAL, Sealer},
     cluster::Node,
     codec::{base64url_encode, percent_encode},
     error::ErrorCode,
@@ -30,6 +34,7 @@ use crate::{
 pub struct HttpTransport {
     client: reqwest::Client,
     value_bytes_max: usize,
+    sealing: Arc<Sealing>,
 }
 
 /// The client can't be built.
@@ -56,7 +61,12 @@ impl HttpTransport {
             .retry(reqwest::retry::never())
             .build()
             .map_err(HttpClientError)?;
-        Ok(Self { client, value_bytes_max })
+        Ok(Self { client, value_bytes_max, sealing: Arc::default() })
+    }
+
+    /// Seals every request, if there is something to seal it with.
+    pub fn sealing(self, sealer: Option<Arc<Sealer>>) -> Self {
+        Self { sealing: Sealing::new(sealer), ..self }
     }
 
     /// A request to a peer. The URL is looked at after it was read, since some numbers are addresses for it: `0xa9fe0101`.
@@ -64,6 +74,38 @@ impl HttpTransport {
         let url = Url::parse(url).map_err(PeerError::unreachable)?;
         check_host(url.host_str().unwrap_or_default()).map_err(PeerError::unreachable)?;
         Ok(self.client.request(method, url))
+    }
+
+    /// Sends a request to `node`, sealed if the nodes share a secret.
+    async fn execute(
+        &self,
+        node: &Node,
+        request: RequestBuilder,
+        budget: Duration,
+    ) -> Result<Response, PeerError> {
+        let failed = |error| failure(error, budget);
+        if !self.sealing.is_on() {
+            return request.send().await.map_err(failed);
+        }
+        let mut request = request.build().map_err(failed)?;
+        let url = request.url();
+        let target = match url.query() {
+            Some(query) => format!("{}?{query}", url.path()),
+            None => url.path().to_owned(),
+        };
+        let head = Head { method: request.method().as_str(), target: &target, headers: request.headers() };
+        let body = request.body().and_then(reqwest::Body::as_bytes);
+        if let Some(seal) = self.sealing.seal(&head, body, node.address.as_str()) {
+            request.headers_mut().insert(SEAL, seal);
+        }
+        self.client.execute(request).await.map_err(failed)
+    }
+
+    /// What an answer says that is none.
+    fn refusal(&self, node: &Node, response: &Response) -> PeerError {
+        let error = refusal(response.headers(), response.status());
+        self.sealing.note(node, &error);
+        error
     }
 
     /// Asks under `path`; `None` if the node has nothing in memory, which only a peek is told.
@@ -85,13 +127,13 @@ impl HttpTransport {
         if let Some(trace) = request.trace {
             asked = asked.header(TRACEPARENT, trace.to_string());
         }
-        let response = asked.send().await.map_err(|error| failure(error, request.budget))?;
+        let response = self.execute(node, asked, request.budget).await?;
         let status = response.status();
         if status == 204 {
             return Ok(None);
         }
         if status != 200 && header(response.headers(), OUTCOME).is_none() {
-            return Err(refusal(response.headers(), status));
+            return Err(self.refusal(node, &response));
         }
         let answer = head(response.headers())?;
         if status == 404 {
@@ -145,19 +187,15 @@ impl HttpTransport {
             .header(http::header::CONTENT_TYPE, media_type)
             .body(body)
             .timeout(budget);
-        let response = asked.send().await.map_err(|error| failure(error, budget))?;
+        let response = self.execute(node, asked, budget).await?;
         if response.status() != 200 {
-            return Err(refusal(response.headers(), response.status()));
+            return Err(self.refusal(node, &response));
         }
         self::body(response, bytes_max, budget).await
     }
 }
 
-async fn body(
-    mut response: reqwest::Response,
-    bytes_max: usize,
-    budget: Duration,
-) -> Result<Bytes, PeerError> {
+async fn body(mut response: Response, bytes_max: usize, budget: Duration) -> Result<Bytes, PeerError> {
     // The node is well: in a change of the limits, its own may be the higher one for a while.
     let too_large = PeerError::Refused(ErrorCode::TooLarge);
     let announced = response.content_length().unwrap_or(0);
@@ -260,10 +298,10 @@ impl PeerTransport for HttpTransport {
         Box::pin(async move {
             let url = format!("http://{}{PING_PATH}", node.address);
             let asked = self.request(Method::GET, &url)?.timeout(patience);
-            let response = asked.send().await.map_err(|error| failure(error, patience))?;
+            let response = self.execute(node, asked, patience).await?;
             match response.status().as_u16() {
                 204 => Ok(()),
-                _ => Err(refusal(response.headers(), response.status())),
+                _ => Err(self.refusal(node, &response)),
             }
         })
     }

@@ -13,12 +13,16 @@ use tokio::{
 };
 
 use super::{
-    super::callee::{Callee, CalleeError},
+    super::{
+        callee::{Callee, CalleeError},
+        sealed::{Gate, LetIn},
+    },
     AGE_MS, BATCH_PATH, BODY_BYTES_MAX, BUDGET_MS, DIGEST, EPOCH, ERROR, FRESH, HANDOVER_PATH,
     INVALIDATE_PATH, OUTCOME, OWNER_PATH, PEEK_MANY_PATH, PEEK_PATH, PING_PATH, REMAINING_MS, frame,
     message::{HandoverMessage, InvalidateMessage, PeekManyMessage, PeekedMessage, ms_up},
 };
 use crate::{
+    access::{Head, Verifier},
     cluster::ViewCell,
     codec::{base64url_decode, percent_decode},
     error::ErrorCode,
@@ -34,6 +38,8 @@ use crate::{
 /// Messages with a body that are read or worked on at once; others wait for a place. With [`BODY_BYTES_MAX`] this
 /// bounds what they take of the memory. Reads need no such limit: they have no body, and a group's flights have theirs.
 const POSTS_MAX: usize = 128;
+/// What a request lacks that is not sealed.
+const CHALLENGE: &str = "GGCache-Seal";
 
 /// Answers other nodes.
 #[derive(Clone, Debug)]
@@ -41,6 +47,8 @@ pub struct PeerService {
     callee: Callee,
     /// Places for messages with a body.
     posts: Arc<Semaphore>,
+    /// Lets in what is sealed, where the nodes share a secret.
+    gate: Option<Arc<Gate>>,
 }
 
 impl PeerService {
@@ -52,14 +60,26 @@ impl PeerService {
         timeout_max: Duration,
     ) -> Self {
         let callee = Callee::new(groups, views, metrics, timeout_max);
-        Self { callee, posts: Arc::new(Semaphore::new(POSTS_MAX)) }
+        Self { callee, posts: Arc::new(Semaphore::new(POSTS_MAX)), gate: None }
+    }
+
+    /// Answers nothing but what is sealed for this node, if there is a verifier.
+    pub fn verifying(self, verifier: Option<Arc<Verifier>>) -> Self {
+        Self { gate: verifier.map(Gate::new), ..self }
     }
 
     async fn answer<B>(&self, request: Request<B>) -> Result<Response<Bytes>, CalleeError>
     where
         B: Body<Error: std::error::Error + Send + Sync + 'static>,
     {
-        let path = request.uri().path();
+        let uri = request.uri();
+        let path = uri.path();
+        // Before anything else; and before a byte of a body is read, since the head has its digest.
+        let let_in = self.gate.as_ref().map(|gate| {
+            let target = uri.path_and_query().map_or(path, |target| target.as_str());
+            gate.let_in(&Head { method: request.method().as_str(), target, headers: request.headers() })
+        });
+        let let_in = let_in.transpose()?;
         let posted = matches!(path, BATCH_PATH | INVALIDATE_PATH | HANDOVER_PATH | PEEK_MANY_PATH);
         let method = if posted { Method::POST } else { Method::GET };
         if *request.method() != method {
@@ -67,7 +87,10 @@ impl PeerService {
         }
         if posted {
             let patience = self.callee.budget(budget(request.headers())?);
-            return self.posted(request, patience).await;
+            return self.posted(request, patience, let_in).await;
+        }
+        if let Some(let_in) = let_in {
+            let_in.without_body(request.body().is_end_stream())?;
         }
         if path == PING_PATH {
             return Ok(empty(StatusCode::NO_CONTENT));
@@ -91,7 +114,12 @@ impl PeerService {
 
     /// Reads a message and does what it says. Nothing else bounds the wait for a body: the accept loop's deadlines are
     /// about heads and idle connections.
-    async fn posted<B>(&self, request: Request<B>, patience: Duration) -> Result<Response<Bytes>, CalleeError>
+    async fn posted<B>(
+        &self,
+        request: Request<B>,
+        patience: Duration,
+        let_in: Option<LetIn<'_>>,
+    ) -> Result<Response<Bytes>, CalleeError>
     where
         B: Body<Error: std::error::Error + Send + Sync + 'static>,
     {
@@ -105,6 +133,9 @@ impl PeerService {
             let detail = format!("the body did not come within {patience:?}");
             Err(CalleeError::new(ErrorCode::DeadlineExceeded, detail))
         })?;
+        if let Some(let_in) = let_in {
+            let_in.with_body(&body)?;
+        }
         let budget = deadline.saturating_duration_since(Instant::now());
         if parts.uri.path() == BATCH_PATH {
             // It may wait for loads, which have limits of their own.
@@ -162,6 +193,11 @@ impl Handler for PeerService {
             .unwrap_or_else(|error| {
                 let mut response = Problem::new(error.code, error.detail).into_response();
                 response.headers_mut().insert(ERROR, HeaderValue::from_static(error.code.as_str()));
+                if error.code == ErrorCode::Unauthenticated {
+                    // A 401 has one (RFC 9110, section 15.5.2).
+                    let challenge = HeaderValue::from_static(CHALLENGE);
+                    response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+                }
                 if error.code == ErrorCode::MethodNotAllowed {
                     response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, POST"));
                 }
