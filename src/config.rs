@@ -18,6 +18,7 @@ use crate::{
     access::AuthConfig,
     discovery::{ClusterConfig, EtcdConfig},
     group::GroupName,
+    limit::RateConfig,
     net::LimitsConfig,
     origin::DatabaseConfig,
     settings::{Checks, Effective, Faults, Settings},
@@ -49,6 +50,8 @@ pub struct Config {
     pub log: LogConfig,
     /// What the node takes on.
     pub limits: LimitsConfig,
+    /// How many requests are let through.
+    pub rate: RateConfig,
     /// The databases, by the name of their section.
     pub databases: BTreeMap<String, DatabaseConfig>,
     /// The groups.
@@ -101,6 +104,7 @@ impl Config {
         let etcd = EtcdConfig::read(&mut settings.section(&["etcd"]));
         let log = LogConfig::read(&mut settings.section(&["log"]));
         let limits = LimitsConfig::read(&mut settings.section(&["limits"]));
+        let rate = RateConfig::read(&mut settings.section(&["limits", "rate"]));
         let databases = database::read_all(settings);
         let groups = group::read_all(settings, &databases);
         let default_group = default_group.and_then(|name| {
@@ -111,7 +115,7 @@ impl Config {
             found
         });
         let config =
-            Self { default_group, node, api, admin, auth, cluster, etcd, log, limits, databases, groups };
+            Self { default_group, node, api, admin, auth, cluster, etcd, log, limits, rate, databases, groups };
         for check in together::CHECKS {
             // A value that could not be read stands at its default, and would be compared for nothing.
             if check.depends.iter().all(|pattern| settings.is_sound(pattern)) {
@@ -138,6 +142,7 @@ impl Config {
         checks.nest("etcd", self.etcd.validate());
         checks.nest("log", self.log.validate());
         checks.nest("limits", self.limits.validate());
+        checks.nest("limits.rate", self.rate.validate());
         for (name, database) in &self.databases {
             checks.nest(&format!("database.{name}"), database::validate(database));
         }

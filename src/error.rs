@@ -26,6 +26,8 @@ pub enum ErrorCode {
     UnsupportedMediaType,
     /// The request's body or key, or the value, is larger than a limit.
     TooLarge,
+    /// The client, the group, the node or the database is at the rate that is set for it.
+    RateLimited,
     /// The node is at a limit on requests, flights or waiters.
     Overloaded,
     /// The origin can't be reached, refused, or its query failed.
@@ -44,7 +46,7 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// Every code, for documentation and for reading a code back from the wire.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::BadRequest,
         Self::Unauthenticated,
         Self::Forbidden,
@@ -54,6 +56,7 @@ impl ErrorCode {
         Self::MethodNotAllowed,
         Self::UnsupportedMediaType,
         Self::TooLarge,
+        Self::RateLimited,
         Self::Overloaded,
         Self::OriginUnavailable,
         Self::OriginBusy,
@@ -75,6 +78,7 @@ impl ErrorCode {
             Self::MethodNotAllowed => "method_not_allowed",
             Self::UnsupportedMediaType => "unsupported_media_type",
             Self::TooLarge => "too_large",
+            Self::RateLimited => "rate_limited",
             Self::Overloaded => "overloaded",
             Self::OriginUnavailable => "origin_unavailable",
             Self::OriginBusy => "origin_busy",
@@ -102,6 +106,7 @@ impl ErrorCode {
             Self::MethodNotAllowed => "The method is not allowed here",
             Self::UnsupportedMediaType => "The body's media type is not read here",
             Self::TooLarge => "Something is larger than a limit",
+            Self::RateLimited => "There are more requests than a limit allows",
             Self::Overloaded => "The node is at a limit",
             Self::OriginUnavailable => "The database can't answer",
             Self::OriginBusy => "The budget of concurrent queries is used up",
@@ -122,6 +127,7 @@ impl ErrorCode {
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
             Self::Overloaded
             | Self::OriginUnavailable
             | Self::OriginBusy
@@ -143,7 +149,7 @@ impl ErrorCode {
             Self::KeyNotFound | Self::GroupNotFound => Code::NotFound,
             Self::RouteNotFound | Self::MethodNotAllowed => Code::Unimplemented,
             Self::TooLarge => Code::OutOfRange,
-            Self::Overloaded | Self::OriginBusy => Code::ResourceExhausted,
+            Self::RateLimited | Self::Overloaded | Self::OriginBusy => Code::ResourceExhausted,
             Self::OriginUnavailable | Self::PeerUnavailable | Self::NotCached | Self::ShuttingDown => {
                 Code::Unavailable
             }
@@ -151,7 +157,8 @@ impl ErrorCode {
         }
     }
 
-    /// Whether the same request may succeed later, or at another node, without a change.
+    /// Whether the same request may succeed at once, or at another node, without a change. One that met a rate may
+    /// after its `Retry-After`, but not before, and trying the other nodes meanwhile is what the rate is to prevent.
     pub const fn is_retryable(self) -> bool {
         matches!(
             self,
@@ -193,7 +200,8 @@ mod tests {
                 code.grpc_code(),
                 Code::Unavailable | Code::ResourceExhausted | Code::DeadlineExceeded
             );
-            assert_eq!(code.is_retryable(), retried, "{}", code.as_str());
+            // gRPC has one code for what is full and for who asked too often.
+            assert_eq!(code.is_retryable(), retried && code != ErrorCode::RateLimited, "{}", code.as_str());
         }
     }
 }

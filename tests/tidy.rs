@@ -15,7 +15,7 @@ mod tidy {
 
 /// The bottom rows. Adapters and what is above them may use all of it.
 const GROUND: &[&str] =
-    &["access", "codec", "error", "net", "problem", "rpc", "settings", "task", "telemetry", "time"];
+    &["access", "codec", "error", "limit", "net", "problem", "rpc", "settings", "task", "telemetry", "time"];
 const GROUP: &[&str] = &["cache", "cluster", "error", "settings", "task", "telemetry", "time"];
 const ADAPTERS: &[&str] = &["discovery", "gateway", "origin", "transport"];
 /// Below the adapters, and so open to each of them.
@@ -32,6 +32,7 @@ const LAYERS: &[(&str, &[&[&str]])] = &[
     ("problem", &[&["error"]]),
     ("rpc", &[&["error", "problem"]]),
     ("telemetry", &[&["settings"]]),
+    ("limit", &[&["error", "problem", "settings", "telemetry", "time"]]),
     ("net", &[&["settings", "task"]]),
     ("access", &[&["codec", "error", "problem", "settings"]]),
     ("cache", &[&["time"]]),

@@ -170,6 +170,22 @@ fn each_bound_is_reported_with_what_is_right() {
         ("cluster.service", "\"a/\"", "it is not 1 to 128 of a-z, A-Z, 0-9, _, -, . and single slashes inside; write for example \"GGroupCache\"".to_owned()),
         ("etcd.lease_ttl", "\"1s\"", "\"1s\" is out of range; write \"2s\" to \"1h\"".to_owned()),
         ("etcd.endpoints", "[]", "the list is empty; write for example [\"http://127.0.0.1:2379\"]".to_owned()),
+        (
+            "limits.rate.client",
+            "\"100\"",
+            "\"100\" is not a rate of at most 1000000/s whose bucket fills within a day; write for example \"100/s\", \
+             \"100/s burst 200\", or \"0\" for no limit"
+                .to_owned(),
+        ),
+        ("limits.rate.clients_max", "1", "1 is out of range; write 16 to 10000000".to_owned()),
+        ("limits.rate.share", "\"all\"", "\"all\" is not one of node, cluster".to_owned()),
+        (
+            "limits.rate.trusted_proxies",
+            "[\"0.0.0.0/0\"]",
+            "\"0.0.0.0/0\" is not an address or a network of proxies, which can't be everybody; write for example \
+             \"10.0.0.0/8\""
+                .to_owned(),
+        ),
         ("cluster.peers", "[\"localhost\"]", "\"localhost\" is not an address; write for example \"localhost:10001\"".to_owned()),
         (
             "cluster.peers",

@@ -51,7 +51,12 @@ impl Response {
         assert_eq!(problem["type"], format!("urn:ggcache:error:{code}"), "{problem}");
         assert!(problem["detail"].as_str().is_some_and(|detail| !detail.is_empty()), "{problem}");
         assert_eq!(problem["request_id"].as_str().map(str::len), Some(16), "{problem}");
-        assert_eq!(self.header("retry-after").is_some(), self.status == 503, "{}", self.describe());
+        assert_eq!(
+            self.header("retry-after").is_some(),
+            matches!(self.status, 429 | 503),
+            "{}",
+            self.describe()
+        );
         code
     }
 

@@ -1,0 +1,134 @@
+//! Who is let in: what a request may do, by the token that it shows, and how often.
+//!
+//! Of each request first the token is looked at, then its right to the scope and the group, then its rate. A request that
+//! shows a wrong token, or none where one is needed, counts against its address: guessing is no faster than asking.
+//!
+//! Nothing is said of a group to who may not read it, not even whether there is one of the name.
+
+use std::{borrow::Cow, collections::BTreeMap, net::IpAddr, sync::Arc};
+
+use http::{HeaderMap, HeaderValue, Response, header};
+use parking_lot::RwLock;
+
+use super::{GatewayBody, PlaneKind, problem};
+use crate::{
+    access::{Access, AccessError, Caller, Memo, Scope},
+    group::GroupName,
+    limit::{ClientKey, Decision, GroupBucket, Limiter},
+    problem::Problem,
+    time::{BootClock, Clock as _},
+};
+
+/// The tokens and limits of a node, for all its planes. Clones share them.
+#[derive(Clone, Debug)]
+pub struct Admission {
+    access: Arc<Access>,
+    limiter: Arc<Limiter>,
+    /// Of groups that exist and were asked for.
+    buckets: Arc<RwLock<BTreeMap<GroupName, GroupBucket>>>,
+}
+
+/// Why a request is not let in.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Refusal {
+    /// It may not.
+    Access(AccessError),
+    /// It has asked too often.
+    Rate(Decision),
+}
+
+/// What a request wants.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wish<'a> {
+    pub(super) scope: Scope,
+    /// The group that it is about, by a name that may be none's.
+    pub(super) group: Option<&'a str>,
+    /// That group, if there is one of the name.
+    pub(super) known: Option<&'a GroupName>,
+}
+
+impl Admission {
+    /// Lets in whom `access` knows as often as `limiter` says.
+    pub fn new(access: Arc<Access>, limiter: Arc<Limiter>) -> Self {
+        Self { access, limiter, buckets: Arc::default() }
+    }
+
+    /// Who sent this `Authorization`, remembered with its connection where there is a memo.
+    pub(super) fn caller(&self, headers: &HeaderMap, memo: Option<&Memo>) -> Result<Caller, AccessError> {
+        let mut shown = headers.get_all(header::AUTHORIZATION).iter();
+        let first = shown.next();
+        if shown.next().is_some() {
+            return Err(AccessError::NotBearer);
+        }
+        let header = first.map(HeaderValue::as_bytes);
+        match memo {
+            Some(memo) => self.access.recognize(header, memo),
+            None => self.access.authenticate(header),
+        }
+    }
+
+    /// Lets a request in that wants `wish`; what was decided of its rate.
+    ///
+    /// # Errors
+    /// Why it is not let in.
+    pub(super) fn admit(
+        &self,
+        caller: Result<&Caller, AccessError>,
+        wish: Wish<'_>,
+        plane: PlaneKind,
+        client: IpAddr,
+        headers: &HeaderMap,
+    ) -> Result<Decision, Refusal> {
+        let allowed = caller.and_then(|caller| caller.may(wish.scope, wish.group).map(|()| caller));
+        // Operators are few, and have to get in when clients are too many.
+        if plane == PlaneKind::Admin || !self.limiter.is_on() {
+            return allowed.map(|_| Decision::UNLIMITED).map_err(Refusal::Access);
+        }
+        let key = match allowed {
+            Ok(caller) if !caller.is_anonymous() => ClientKey::token(caller.key()),
+            _ => ClientKey::address(self.limiter.client_address(client, headers)),
+        };
+        let bucket = wish.known.filter(|_| allowed.is_ok()).map(|group| self.bucket(group));
+        let decision = self.limiter.check(key, bucket.as_ref(), BootClock.now());
+        match allowed {
+            _ if !decision.is_allowed() => Err(Refusal::Rate(decision)),
+            Err(error) => Err(Refusal::Access(error)),
+            Ok(_) => Ok(decision),
+        }
+    }
+
+    fn bucket(&self, group: &GroupName) -> GroupBucket {
+        if let Some(bucket) = self.buckets.read().get(group) {
+            return bucket.clone();
+        }
+        self.buckets.write().entry(group.clone()).or_default().clone()
+    }
+}
+
+impl Refusal {
+    pub(super) fn problem(&self) -> Problem {
+        match self {
+            Self::Access(error) => Problem::new(error.code(), error.to_string()),
+            Self::Rate(decision) => Problem::new(crate::error::ErrorCode::RateLimited, decision.to_string()),
+        }
+    }
+
+    /// The answer to who is not let in.
+    pub(super) fn into_response(self) -> Response<GatewayBody> {
+        let mut response = problem(self.problem());
+        match self {
+            Self::Access(error) => {
+                response.headers_mut().insert(header::WWW_AUTHENTICATE, error.challenge());
+            }
+            Self::Rate(decision) => decision.write(response.headers_mut()),
+        }
+        response
+    }
+}
+
+/// The group that a path names, by the templates of the routes.
+pub(super) fn group_in_path(path: &str) -> Option<Cow<'_, str>> {
+    let rest = path.strip_prefix("/api/v1/groups/")?;
+    let name = rest.split('/').next().unwrap_or_default();
+    (!name.is_empty()).then_some(Cow::Borrowed(name))
+}
