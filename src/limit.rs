@@ -5,8 +5,8 @@
 //!
 //! *Buckets.* Each limit is a token bucket of one atomic word (`bucket.rs`), and a client's takes 16 bytes in a table
 //! of fixed size (`clients.rs`): `clients_max` of 100,000 is 1.6 MB, taken when the limit is switched on. governor's
-//! limiters are the usual choice, but can't test without taking or give back what was taken, read a clock of their own,
-//! and carry their rate with each client, who would take some 100 bytes in a map with locks.
+//! limiters are the usual choice, but can't test without taking nor give back what was taken, read a clock of their
+//! own, and carry their rate with each client, who would stand in a map with locks.
 //!
 //! *Order.* A request is first tested against all limits, which writes nothing: what one refuses costs the others
 //! nothing, and a flood of refusals leaves their cache lines alone. Then it takes its tokens: the node's, the group's,
@@ -14,7 +14,10 @@
 //! back. Hence over any time T a limit lets through at most `rate × T + burst`, and a client that is refused can't use
 //! up what belongs to others.
 //!
-//! *No locks* on the way of a client that is known, however many connections it has. Strangers hold a short one.
+//! *Cost.* No locks on the way of a client that is known, however many connections it has; strangers hold a short one. A
+//! check takes some 30 ns of a core for one limit, 60 for three, 120 for strangers that find the table full; the headers
+//! take some 150 (`benches/limit.rs` prints what a machine takes). Their values are written anew each time: a shared
+//! one has a count of references, which all threads would write.
 
 mod bucket;
 mod client;

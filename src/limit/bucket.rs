@@ -76,10 +76,7 @@ impl Bucket {
         if word == CLAIMED {
             return Ok(());
         }
-        pace.step(pace.bounded(word, now), now).map(drop).map_err(|level| {
-            self.forget_slower(word, pace, now);
-            level
-        })
+        pace.step(pace.bounded(word, now), now).map(drop).inspect_err(|_| self.forget_slower(word, pace, now))
     }
 
     /// Takes a token, and says what is left; or what there is instead.

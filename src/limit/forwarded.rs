@@ -19,6 +19,9 @@ const BYTES_MAX: usize = 4096;
 /// The hops that are walked.
 const HOPS_MAX: usize = 32;
 
+/// Reads one hop.
+type Read = fn(&[u8]) -> Option<IpAddr>;
+
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// Whose request it is that came over a connection from `socket`: that address itself, unless it is a trusted proxy's.
@@ -28,7 +31,7 @@ pub fn client_address(socket: IpAddr, headers: &HeaderMap, config: &RateConfig) 
     if !config.trusts(client) {
         return client;
     }
-    let (name, read): (_, fn(&[u8]) -> Option<IpAddr>) = match config.proxy_header {
+    let (name, read): (HeaderName, Read) = match config.proxy_header {
         ProxyHeader::XForwardedFor => (X_FORWARDED_FOR, address),
         ProxyHeader::Forwarded => (header::FORWARDED, forwarded_for),
     };
