@@ -114,8 +114,20 @@ impl Config {
             }
             found
         });
-        let config =
-            Self { default_group, node, api, admin, auth, cluster, etcd, log, limits, rate, databases, groups };
+        let config = Self {
+            default_group,
+            node,
+            api,
+            admin,
+            auth,
+            cluster,
+            etcd,
+            log,
+            limits,
+            rate,
+            databases,
+            groups,
+        };
         for check in together::CHECKS {
             // A value that could not be read stands at its default, and would be compared for nothing.
             if check.depends.iter().all(|pattern| settings.is_sound(pattern)) {

@@ -4,6 +4,7 @@
 //! and may hold bytes that a router would refuse; everything else goes to an axum router.
 
 mod admin;
+mod admission;
 mod batch;
 mod cluster;
 mod complaints;
@@ -40,6 +41,7 @@ use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
+pub use admission::Admission;
 pub use cluster::{DiscoveryReport, DiscoverySource};
 pub use cors::{CorsOrigin, CorsOriginError};
 pub use encoding::Encodings;
@@ -47,9 +49,10 @@ pub use encoding::Encodings;
 pub use grpc::{OtherService, client_rpcs};
 pub use health::Readiness;
 pub use openapi::document;
-pub use routes::{PlaneKind, ROUTES, Route, Scope, allow, methods_of, routes_at};
+pub use routes::{PlaneKind, ROUTES, Route, allow, methods_of, routes_at};
 
 use crate::{
+    access::{Caller, Memo, Scope},
     cluster::ViewCell,
     error::ErrorCode,
     group::{Answer, GetError, Group, Groups, Outcome, Peers},
@@ -57,6 +60,7 @@ use crate::{
     problem::{Problem, RequestId},
     telemetry::{NodeMetrics, trace},
 };
+use admission::{Refusal, Wish};
 use cors::Cors;
 use directives::Directives;
 use exchange::{Exchange, carry};
@@ -76,6 +80,8 @@ pub struct GatewayParts {
     pub discovery: Arc<dyn DiscoverySource>,
     /// Who of them is well.
     pub peers: Arc<Peers>,
+    /// Who is let in.
+    pub admission: Admission,
     /// What `/metrics` renders.
     pub metrics: NodeMetrics,
     /// What `/readyz` says.
@@ -158,8 +164,8 @@ enum Next {
     Answered(Response<GatewayBody>),
     /// It is a read of a key that memory does not answer.
     Read(Read),
-    /// It goes to the router.
-    Route,
+    /// It goes to the router, with who sent it.
+    Route(Option<Caller>),
 }
 
 /// A read that outlives its request.
@@ -171,7 +177,12 @@ struct Read {
 
 impl Shared {
     /// Looks at a request's head, and answers it if nothing has to be waited for.
-    fn look(&self, request: &Request<Incoming>) -> Next {
+    fn look(
+        &self,
+        request: &Request<Incoming>,
+        connection: &Connection<Memo>,
+        exchange: &mut Exchange,
+    ) -> Next {
         if let Some(hosts) = &self.hosts
             && let Err(detail) = hosts.check(request)
         {
@@ -180,12 +191,27 @@ impl Shared {
         let uri = request.uri();
         let target = match target::parse(uri.path(), uri.query(), &self.parts.groups) {
             _ if *request.method() == Method::OPTIONS => return Next::Answered(self.options(uri.path())),
-            None => return Next::Route,
+            None => return self.route(request, connection, exchange),
             Some(_) if !matches!(*request.method(), Method::GET | Method::HEAD) => {
                 return Next::Answered(keys::method_not_allowed());
             }
-            Some(Err(error)) => return Next::Answered(problem(error.into_problem())),
-            Some(Ok(target)) => target,
+            Some(target) => target,
+        };
+        let group = match &target {
+            Ok(target) => Some(target.group.name()),
+            Err(_) => None,
+        };
+        let named = match &target {
+            Ok(target) => Some(target.group.name().as_str()),
+            Err(error) => error.names_groups().then_some("").or_else(|| admission::group_in_path(uri.path())),
+        };
+        let wish = Wish { scope: Scope::Read, group: named, known: group };
+        if let Err(refusal) = self.admit(request.headers(), wish, connection, exchange) {
+            return Next::Answered(refusal.into_response());
+        }
+        let target = match target {
+            Ok(target) => target,
+            Err(error) => return Next::Answered(problem(error.into_problem())),
         };
         let directives = Directives::read(request.headers());
         let directives =
@@ -196,6 +222,42 @@ impl Shared {
             return Next::Answered(self.reply.answer(target.group, answer, request.headers()));
         }
         Next::Read(Read { group: Arc::clone(target.group), key: target.key.into(), directives })
+    }
+
+    /// As [`look`](Self::look), for what is no read of a key. Paths that nothing answers are the router's to say so of.
+    fn route(
+        &self,
+        request: &Request<Incoming>,
+        connection: &Connection<Memo>,
+        exchange: &mut Exchange,
+    ) -> Next {
+        let path = request.uri().path();
+        let mut routes = routes_at(self.plane)
+            .filter(|route| route.is_of(path) && route.methods.contains(request.method()));
+        let Some(scope) = routes.next().and_then(|route| route.scope) else { return Next::Route(None) };
+        let named = admission::group_in_path(path);
+        let known = named.and_then(|name| self.parts.groups.get(name)).map(|group| group.name());
+        let wish = Wish { scope, group: named, known };
+        match self.admit(request.headers(), wish, connection, exchange) {
+            Ok(caller) => Next::Route(Some(caller)),
+            Err(refusal) => Next::Answered(refusal.into_response()),
+        }
+    }
+
+    fn admit(
+        &self,
+        headers: &HeaderMap,
+        wish: Wish<'_>,
+        connection: &Connection<Memo>,
+        exchange: &mut Exchange,
+    ) -> Result<Caller, Refusal> {
+        let admission = &self.parts.admission;
+        let caller = admission.caller(headers, Some(&connection.session));
+        // Operators are few, and have to get in when clients are too many.
+        let client = (self.plane == PlaneKind::Api).then(|| connection.client.ip());
+        let (caller, rate) = admission.admit(caller, wish, client, headers)?;
+        exchange.rate = rate;
+        Ok(caller)
     }
 
     /// Whether what is in memory would do. Most requests say nothing of how they are to be answered.
@@ -229,9 +291,17 @@ impl Shared {
         }
     }
 
-    async fn routed(&self, mut request: Request<Incoming>, id: RequestId) -> Response<GatewayBody> {
+    async fn routed(
+        &self,
+        mut request: Request<Incoming>,
+        caller: Option<Caller>,
+        id: RequestId,
+    ) -> Response<GatewayBody> {
         let Some(_place) = self.in_flight.enter() else { return problem(self.in_flight.full()) };
         request.extensions_mut().insert(id);
+        if let Some(caller) = caller {
+            request.extensions_mut().insert(caller);
+        }
         let methods = methods_of(request.uri().path(), self.plane);
         let response = match tower::ServiceExt::oneshot(self.router.clone(), request.map(Body::new)).await {
             Ok(response) => response,
@@ -280,16 +350,16 @@ impl Read {
 }
 
 impl Handler for Gateway {
-    type Session = ();
+    type Session = Memo;
     type Body = GatewayBody;
 
     fn call(
         &self,
         request: Request<Incoming>,
-        _: &Connection<()>,
+        connection: &Connection<Memo>,
     ) -> impl Future<Output = Response<GatewayBody>> + Send {
-        let exchange = Exchange::new(&request, &self.0.cors, self.0.parts.trace_sample);
-        let next = self.0.look(&request);
+        let mut exchange = Exchange::new(&request, &self.0.cors, self.0.parts.trace_sample);
+        let next = self.0.look(&request, connection, &mut exchange);
         if let Next::Answered(response) = next {
             if let Some((trace, begun)) = exchange.trace {
                 trace::mark("request", trace, begun.elapsed());
@@ -301,7 +371,11 @@ impl Handler for Gateway {
             let work = async {
                 match next {
                     Next::Read(read) => shared.read(read, request.into_parts().0.headers, &exchange.id).await,
-                    Next::Route | Next::Answered(_) => shared.routed(request, exchange.id.clone()).await,
+                    // In a box: it is far larger than a read.
+                    Next::Route(caller) => {
+                        Box::pin(shared.routed(request, caller, exchange.id.clone())).await
+                    }
+                    Next::Answered(response) => response,
                 }
             };
             let response = match exchange.trace {

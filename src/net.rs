@@ -11,5 +11,5 @@ mod server;
 
 pub use config::LimitsConfig;
 #[cfg(feature = "grpc")]
-pub use http2::LongLived;
+pub use http2::{Client, LongLived};
 pub use server::{Connection, Handler, Plane, Rpcs, serve, serve_with};

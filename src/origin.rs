@@ -25,6 +25,7 @@ mod budget;
 mod config;
 #[cfg(test)]
 mod conformance;
+mod limited;
 mod map;
 mod observed;
 mod render;
@@ -33,6 +34,7 @@ mod timeout;
 
 pub use budget::Budget;
 pub use config::{DatabaseConfig, DatabaseUrl, TableConfig};
+pub use limited::Limited;
 pub use map::MapLoader;
 pub use observed::{LoadObserver, LoadResult, Observed};
 pub use render::KeyType;

@@ -1,6 +1,6 @@
 //! `ggcache check`: what a configuration promises, tried out.
 
-use std::{io::Write as _, net::SocketAddr, process::ExitCode};
+use std::{io::Write as _, net::SocketAddr, process::ExitCode, sync::Arc};
 
 use super::origins::{self, Origins};
 #[cfg(feature = "etcd")]
@@ -8,16 +8,18 @@ use crate::discovery::DiscoveryKind;
 use crate::{
     access::{Scope, Scopes},
     config::Config,
+    limit::Limiter,
     telemetry::NodeMetrics,
 };
 
 /// Opens every group's table and sends one query. One line a group on standard output; faults on standard error.
 pub(super) async fn check(config: &Config) -> anyhow::Result<ExitCode> {
     let metrics = NodeMetrics::new();
+    let limiter = Arc::new(Limiter::new(config.rate.clone(), &metrics));
     let mut origins = Origins::default();
     let mut sound = true;
     for (name, section) in &config.groups {
-        let opened = match origins.open(name, section, config, &metrics).await {
+        let opened = match origins.open(name, section, config, &metrics, &limiter).await {
             Ok(origin) => origins::probe(&origin).await.map(|()| origin.report),
             Err(error) => Err(error),
         };

@@ -12,12 +12,13 @@ use super::{
     seals::Seals,
 };
 use crate::{
-    access::Verifier,
+    access::{Access, Verifier},
     cluster::{self, NodeId, View, ViewCell},
     config::Config,
     discovery::{self, Discovery, DiscoveryKind, StaticListHandle, TransportKind},
-    gateway::{Encodings, Gateway, GatewayParts, Readiness},
+    gateway::{Admission, Encodings, Gateway, GatewayParts, Readiness},
     group::{Group, GroupParts, GroupSettings, Groups, HandedOver, PeerTransport, Peers},
+    limit::Limiter,
     net::{self, Plane, Rpcs},
     task::Tasks,
     telemetry::{NodeMetrics, field},
@@ -86,6 +87,7 @@ pub struct Node {
     groups: Arc<Groups>,
     views: Arc<ViewCell>,
     peers: Arc<Peers>,
+    limiter: Arc<Limiter>,
     metrics: NodeMetrics,
     membership: Membership,
     grace: Duration,
@@ -120,8 +122,9 @@ impl Node {
             metrics.clone(),
             config.cluster.peer_timeout,
         );
+        let limiter = Arc::new(Limiter::new(config.rate.clone(), &metrics));
         let (groups, preloads) =
-            groups(&config, &peers, &tasks, &metrics).await.inspect_err(|_| tasks.stop())?;
+            groups(&config, &peers, &tasks, &metrics, &limiter).await.inspect_err(|_| tasks.stop())?;
         tracing::info!(
             { field::NODE } = %me.address,
             peer = %listeners.peer.local_addr()?,
@@ -136,6 +139,7 @@ impl Node {
             views: Arc::clone(&views),
             discovery: Arc::new(membership.clone()),
             peers: Arc::clone(&peers),
+            admission: Admission::new(Arc::new(Access::new(&config.auth)), Arc::clone(&limiter)),
             metrics: metrics.clone(),
             readiness: readiness.clone(),
             request_timeout: config.limits.request_timeout,
@@ -187,6 +191,7 @@ impl Node {
             groups,
             views,
             peers,
+            limiter,
             metrics,
             membership,
         };
@@ -199,12 +204,15 @@ impl Node {
     /// node's own and says that it is ready.
     fn join(&self, discovery: Box<dyn Discovery>, preloads: Vec<Preload>) {
         let (seen, first_view) = tokio::sync::oneshot::channel();
-        let peers = Arc::clone(&self.peers);
+        let (peers, limiter) = (Arc::clone(&self.peers), Arc::clone(&self.limiter));
         let follow = discovery::follow(
             discovery,
             Arc::clone(&self.views),
             self.metrics.clone(),
-            move |view| peers.view_changed(view),
+            move |view| {
+                limiter.set_nodes(view.nodes().len());
+                peers.view_changed(view);
+            },
             move || {
                 // Nobody waits any more if the node is stopping already.
                 let _ = seen.send(());
@@ -427,6 +435,7 @@ async fn groups(
     peers: &Arc<Peers>,
     tasks: &Tasks,
     metrics: &NodeMetrics,
+    limiter: &Arc<Limiter>,
 ) -> anyhow::Result<(Arc<Groups>, Vec<Preload>)> {
     let mut origins = Origins::default();
     let (mut groups, mut preloads) = (Vec::new(), Vec::new());
@@ -437,7 +446,7 @@ async fn groups(
         DiscoveryKind::Etcd => config.etcd.lease_ttl,
     };
     for (name, section) in &config.groups {
-        let origin = origins.open(name, section, config, metrics).await?;
+        let origin = origins.open(name, section, config, metrics, limiter).await?;
         for warning in origin.report.warnings() {
             tracing::warn!({ field::GROUP } = %name, "{warning}");
         }

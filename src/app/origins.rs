@@ -8,15 +8,16 @@ use xxhash_rust::xxh3::Xxh3;
 use crate::{
     config::{Config, GroupSection},
     group::{GroupMetrics, GroupName, Loader},
+    limit::Limiter,
     origin::{
-        Budget, DatabaseConfig, LoadObserver, LoadResult, Observed, SqliteDatabase, TableLoader, TableReport,
-        Timeout,
+        Budget, DatabaseConfig, Limited, LoadObserver, LoadResult, Observed, SqliteDatabase, TableLoader,
+        TableReport, Timeout,
     },
     telemetry::NodeMetrics,
 };
 
 /// A table's loader with everything around it.
-type Stack = Timeout<Budget<Observed<TableLoader, LoadMetrics>>>;
+type Stack = Limited<Timeout<Budget<Observed<TableLoader, LoadMetrics>>>>;
 
 /// What a group reads.
 pub(super) struct Origin {
@@ -44,6 +45,7 @@ impl Origins {
         section: &GroupSection,
         config: &Config,
         metrics: &NodeMetrics,
+        limiter: &Arc<Limiter>,
     ) -> anyhow::Result<Origin> {
         let (table, group) = (section.table.clone(), &section.group);
         let database = self.database(&table.database, config).await?;
@@ -63,7 +65,8 @@ impl Origins {
         // Who waits for a place in the budget must still have time for the query itself.
         let wait = config.limits.request_timeout.saturating_sub(statement_timeout).max(WAIT_MIN);
         let budget = Budget::new(Observed::new(loader, metrics), group.load_budget, wait);
-        let loader = Arc::new(Timeout::new(budget, wait + statement_timeout));
+        let timeout = Timeout::new(budget, wait + statement_timeout);
+        let loader = Arc::new(Limited::new(timeout, Arc::clone(limiter)));
         let digest = digest(section, config.databases.get(&table.database));
         Ok(Origin { scan: Arc::clone(&loader), loader, digest, report })
     }

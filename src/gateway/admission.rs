@@ -5,14 +5,16 @@
 //!
 //! Nothing is said of a group to who may not read it, not even whether there is one of the name.
 
-use std::{borrow::Cow, collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
+use axum::body::Body;
 use http::{HeaderMap, HeaderValue, Response, header};
 use parking_lot::RwLock;
 
-use super::{GatewayBody, PlaneKind, problem};
+use super::{GatewayBody, problem, routed_problem};
 use crate::{
     access::{Access, AccessError, Caller, Memo, Scope},
+    error::ErrorCode,
     group::GroupName,
     limit::{ClientKey, Decision, GroupBucket, Limiter},
     problem::Problem,
@@ -67,24 +69,23 @@ impl Admission {
         }
     }
 
-    /// Lets a request in that wants `wish`; what was decided of its rate.
+    /// Lets a request in that wants `wish`; who sent it, and what was decided of its rate. It counts for its token, or
+    /// for `client`, the other end of its connection, or whom that forwards for; for nobody without a `client`.
     ///
     /// # Errors
     /// Why it is not let in.
     pub(super) fn admit(
         &self,
-        caller: Result<&Caller, AccessError>,
+        caller: Result<Caller, AccessError>,
         wish: Wish<'_>,
-        plane: PlaneKind,
-        client: IpAddr,
+        client: Option<IpAddr>,
         headers: &HeaderMap,
-    ) -> Result<Decision, Refusal> {
+    ) -> Result<(Caller, Decision), Refusal> {
         let allowed = caller.and_then(|caller| caller.may(wish.scope, wish.group).map(|()| caller));
-        // Operators are few, and have to get in when clients are too many.
-        if plane == PlaneKind::Admin || !self.limiter.is_on() {
-            return allowed.map(|_| Decision::UNLIMITED).map_err(Refusal::Access);
-        }
-        let key = match allowed {
+        let Some(client) = client.filter(|_| self.limiter.is_on()) else {
+            return allowed.map(|caller| (caller, Decision::UNLIMITED)).map_err(Refusal::Access);
+        };
+        let key = match &allowed {
             Ok(caller) if !caller.is_anonymous() => ClientKey::token(caller.key()),
             _ => ClientKey::address(self.limiter.client_address(client, headers)),
         };
@@ -93,7 +94,7 @@ impl Admission {
         match allowed {
             _ if !decision.is_allowed() => Err(Refusal::Rate(decision)),
             Err(error) => Err(Refusal::Access(error)),
-            Ok(_) => Ok(decision),
+            Ok(caller) => Ok((caller, decision)),
         }
     }
 
@@ -109,13 +110,21 @@ impl Refusal {
     pub(super) fn problem(&self) -> Problem {
         match self {
             Self::Access(error) => Problem::new(error.code(), error.to_string()),
-            Self::Rate(decision) => Problem::new(crate::error::ErrorCode::RateLimited, decision.to_string()),
+            Self::Rate(decision) => Problem::new(ErrorCode::RateLimited, decision.to_string()),
         }
     }
 
     /// The answer to who is not let in.
     pub(super) fn into_response(self) -> Response<GatewayBody> {
-        let mut response = problem(self.problem());
+        self.explained(problem(self.problem()))
+    }
+
+    /// The same as an axum route answers it.
+    pub(super) fn into_routed(self) -> Response<Body> {
+        self.explained(routed_problem(self.problem()))
+    }
+
+    fn explained<B>(self, mut response: Response<B>) -> Response<B> {
         match self {
             Self::Access(error) => {
                 response.headers_mut().insert(header::WWW_AUTHENTICATE, error.challenge());
@@ -127,8 +136,6 @@ impl Refusal {
 }
 
 /// The group that a path names, by the templates of the routes.
-pub(super) fn group_in_path(path: &str) -> Option<Cow<'_, str>> {
-    let rest = path.strip_prefix("/api/v1/groups/")?;
-    let name = rest.split('/').next().unwrap_or_default();
-    (!name.is_empty()).then_some(Cow::Borrowed(name))
+pub(super) fn group_in_path(path: &str) -> Option<&str> {
+    path.strip_prefix("/api/v1/groups/")?.split('/').next().filter(|name| !name.is_empty())
 }

@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use axum::{
-    Json, Router,
+    Extension, Json, Router,
     extract::{RawQuery, State},
     response::{IntoResponse, Response},
     routing::get,
@@ -11,8 +11,9 @@ use axum::{
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{GatewayParts, keys::KeyInQuery, routed_problem, routes, target};
+use super::{GatewayParts, admission::Refusal, keys::KeyInQuery, routed_problem, routes, target};
 use crate::{
+    access::{Caller, Scope},
     cluster::{ViewCell, place},
     codec::base64url_encode,
     group::{Groups, Peers},
@@ -210,9 +211,21 @@ pub(super) struct PointReport {
         }),
     ))
 )]
-pub(super) async fn owner(State(parts): State<Parts>, RawQuery(query): RawQuery) -> Response {
+pub(super) async fn owner(
+    State(parts): State<Parts>,
+    Extension(caller): Extension<Caller>,
+    RawQuery(query): RawQuery,
+) -> Response {
     let query = query.unwrap_or_default();
-    let target = match target::key_in_query(&query, &parts.groups) {
+    let target = target::key_in_query(&query, &parts.groups);
+    let group = match &target {
+        Ok(target) => Some(target.group.name().as_str()),
+        Err(error) => error.names_groups().then_some(""),
+    };
+    if let Err(error) = caller.may(Scope::Read, group) {
+        return Refusal::Access(error).into_routed();
+    }
+    let target = match target {
         Ok(target) => target,
         Err(error) => return routed_problem(error.into_problem()),
     };

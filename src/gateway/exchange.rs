@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::{GatewayBody, cors::Cors};
 use crate::{
+    limit::Decision,
     problem::{Problem, RequestId},
     telemetry::trace::{TRACEPARENT, TraceContext},
 };
@@ -25,6 +26,8 @@ pub(super) struct Exchange {
     cors: Option<HeaderValue>,
     is_preflight: bool,
     varies: bool,
+    /// What was decided of the client's rate.
+    pub(super) rate: Decision,
 }
 
 impl Exchange {
@@ -42,6 +45,7 @@ impl Exchange {
             cors: cors.allows(headers),
             is_preflight: Cors::is_preflight(request),
             varies: cors.varies(),
+            rate: Decision::UNLIMITED,
         }
     }
 
@@ -62,6 +66,7 @@ impl Exchange {
         {
             headers.insert(TRACE.clone(), trace);
         }
+        self.rate.write(headers);
         if self.varies {
             headers.append(header::VARY, HeaderValue::from_static("origin"));
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::{
-    Json, Router,
+    Extension, Json, Router,
     extract::{Path, State, rejection::PathRejection},
     response::{IntoResponse, Response},
     routing::get,
@@ -13,6 +13,7 @@ use utoipa::ToSchema;
 
 use super::{GatewayParts, axum_problem, keys::GroupInPath, routes};
 use crate::{
+    access::Caller,
     cache::EvictionCause,
     error::ErrorCode,
     group::{Group, Groups},
@@ -113,9 +114,13 @@ pub(super) struct Flights {
         example = json!({"groups": [], "default_group": null}),
     ))
 )]
-pub(super) async fn list(State(groups): State<Arc<Groups>>) -> Json<GroupList> {
-    let default_group = groups.default_group().map(|group| group.name().to_string());
-    Json(GroupList { groups: groups.iter().map(|group| report(group)).collect(), default_group })
+pub(super) async fn list(
+    State(groups): State<Arc<Groups>>,
+    Extension(caller): Extension<Caller>,
+) -> Json<GroupList> {
+    let seen = |group: &&Arc<Group>| caller.sees(group.name().as_str());
+    let default_group = groups.default_group().filter(seen).map(|group| group.name().to_string());
+    Json(GroupList { groups: groups.iter().filter(seen).map(|group| report(group)).collect(), default_group })
 }
 
 /// One group, its settings and figures

@@ -8,21 +8,24 @@ mod health;
 #[cfg(test)]
 mod tests;
 
-use std::{borrow::Cow, sync::Arc, time::Duration};
+use std::{borrow::Cow, net::IpAddr, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 use tonic::{Request, Response, Status, metadata::MetadataMap, server::NamedService, service::Routes};
 
 use super::{
     Gateway, GatewayParts, Shared,
+    admission::{Admission, Wish},
     layers::InFlight,
     no_view,
     reply::{ABSENT, NodeReply},
 };
 use crate::{
+    access::Scope,
     cluster::ViewCell,
     error::ErrorCode,
     group::{Answer, Group, Groups, check_key},
+    net::Client,
     problem::{Problem, RequestId},
     rpc::{
         self,
@@ -47,6 +50,7 @@ struct ClientRpcs {
     request_timeout: Duration,
     in_flight: InFlight,
     reply: Arc<NodeReply>,
+    admission: Admission,
 }
 
 impl Gateway {
@@ -84,6 +88,7 @@ fn routes(
         request_timeout: parts.request_timeout,
         in_flight,
         reply,
+        admission: parts.admission.clone(),
     };
     let names: Vec<_> = others.iter().map(|other| other.name).chain([CLIENT_SERVICE]).collect();
     let health = NodeHealth::server(parts.readiness.clone(), names.clone());
@@ -111,8 +116,9 @@ impl GGroupCache for ClientRpcs {
         &self,
         request: Request<ggroupcachepb::Request>,
     ) -> Result<Response<ggroupcachepb::Response>, Status> {
-        let (metadata, _, ggroupcachepb::Request { group, key }) = request.into_parts();
-        let group = self.group(&group)?;
+        let (metadata, extensions, ggroupcachepb::Request { group, key }) = request.into_parts();
+        let client = extensions.get::<Client>().map(|client| client.0.ip());
+        let group = self.admitted(&group, &metadata, client)?;
         let key = key.as_bytes();
         check_key(key).map_err(|error| refused(ErrorCode::BadRequest, error.to_string()))?;
         let answer = match group.cached(key) {
@@ -127,6 +133,25 @@ impl GGroupCache for ClientRpcs {
 }
 
 impl ClientRpcs {
+    /// The group of that name, for who may read it and has not asked too often.
+    fn admitted(
+        &self,
+        name: &str,
+        metadata: &MetadataMap,
+        client: Option<IpAddr>,
+    ) -> Result<&Arc<Group>, Status> {
+        let headers = metadata.clone().into_headers();
+        let group = self.group(name);
+        let known = group.as_ref().ok().map(|group| group.name());
+        let named = known.map_or(name, |group| group.as_str());
+        let wish = Wish { scope: Scope::Read, group: Some(named), known };
+        let caller = self.admission.caller(&headers, None);
+        match self.admission.admit(caller, wish, client, &headers) {
+            Ok(_) => group,
+            Err(refusal) => Err(rpc::problem_status(&refusal.problem())),
+        }
+    }
+
     fn group(&self, name: &str) -> Result<&Arc<Group>, Status> {
         let found = if name.is_empty() { self.groups.default_group() } else { self.groups.get(name) };
         found.ok_or_else(|| match name {

@@ -6,6 +6,8 @@
 use axum::{Router, routing::MethodRouter};
 use http::Method;
 
+use crate::access::Scope;
+
 /// A value, with its key as the last part of the path.
 pub(super) const KEY: &str = "/api/v1/groups/{group}/keys/{key}";
 /// A value, with its key in the query.
@@ -71,19 +73,6 @@ pub enum PlaneKind {
     /// The clients' plane.
     Api,
     /// The operators' plane.
-    Admin,
-}
-
-/// What a client may be allowed to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Scope {
-    /// To read values, and what the cluster says of itself.
-    Read,
-    /// To change the database through the cache.
-    Write,
-    /// To drop what is cached.
-    Invalidate,
-    /// To see and change how the node works.
     Admin,
 }
 

@@ -42,6 +42,11 @@ pub(super) enum TargetError {
 }
 
 impl TargetError {
+    /// Whether the message names groups, which not everybody may know of.
+    pub(super) const fn names_groups(&self) -> bool {
+        matches!(self, Self::NoGroup(_) | Self::UnknownGroup(_))
+    }
+
     pub(super) fn into_problem(self) -> Problem {
         let code = match self {
             Self::UnknownGroup(_) => ErrorCode::GroupNotFound,

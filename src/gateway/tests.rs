@@ -15,13 +15,17 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-use super::{DiscoveryReport, DiscoverySource, Encodings, Gateway, GatewayParts, PlaneKind, Readiness};
+use super::{
+    Admission, DiscoveryReport, DiscoverySource, Encodings, Gateway, GatewayParts, PlaneKind, Readiness,
+};
 use crate::{
+    access::{Access, AuthConfig},
     cluster::{Address, Node, NodeId, View, ViewCell},
     group::{
         ContentKind, Group, GroupConfig, GroupName, GroupParts, GroupSettings, Groups, Key, NoPeers, Peers,
         Value,
     },
+    limit::{Limiter, RateConfig},
     net::{LimitsConfig, Plane, serve},
     origin::MapLoader,
     task::Tasks,
@@ -44,6 +48,11 @@ impl DiscoverySource for Found {
             foreign_count: 1,
         }
     }
+}
+
+/// Lets in whom these say.
+pub(super) fn admission(auth: &AuthConfig, rate: RateConfig) -> Admission {
+    Admission::new(Arc::new(Access::new(auth)), Arc::new(Limiter::new(rate, &NodeMetrics::new())))
 }
 
 /// A node of one group, `scores`, in which `anna` has 333.
@@ -91,6 +100,7 @@ impl Site {
             views,
             discovery: found.clone(),
             peers,
+            admission: admission(&AuthConfig::default(), RateConfig::default()),
             metrics,
             readiness: Readiness::new(),
             request_timeout: Duration::from_secs(5),

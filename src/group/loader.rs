@@ -60,6 +60,9 @@ pub enum LoadError {
     /// All of the group's concurrent queries were in use until the deadline.
     #[error("all {0} concurrent queries of the group are in use")]
     Busy(usize),
+    /// As many queries as may be sent in a time have been sent.
+    #[error("the rate of queries that reach the origin is used up")]
+    Limited,
     /// A value is larger than the limit.
     #[error("the value has {bytes} bytes, and at most {limit} are served")]
     TooLarge { bytes: usize, limit: usize },
@@ -78,7 +81,7 @@ impl LoadError {
     pub const fn code(&self) -> ErrorCode {
         match self {
             Self::Unavailable(_) | Self::Timeout(_) | Self::Broken(_) => ErrorCode::OriginUnavailable,
-            Self::Busy(_) => ErrorCode::OriginBusy,
+            Self::Busy(_) | Self::Limited => ErrorCode::OriginBusy,
             Self::TooLarge { .. } => ErrorCode::TooLarge,
         }
     }

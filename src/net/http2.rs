@@ -64,6 +64,10 @@ const DRAIN_ROOM: Duration = Duration::from_secs(1);
 #[derive(Clone, Copy, Debug)]
 pub struct LongLived;
 
+/// The other end of the connection, among the extensions of a request to a gRPC service.
+#[derive(Clone, Copy, Debug)]
+pub struct Client(pub SocketAddr);
+
 /// What one connection is held to.
 #[derive(Clone, Copy, Debug)]
 struct Limits {
@@ -127,13 +131,14 @@ where
     let opened = Arc::clone(&streams);
     let connection = Connection { client, session: H::Session::default() };
     let shared = Arc::new((handler, connection, rpcs));
-    let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+    let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
         let mut open = Open::new(&opened);
         let shared = Arc::clone(&shared);
         async move {
             let (handler, connection, rpcs) = &*shared;
             let response = match rpcs {
                 Some(rpcs) if is_grpc(request.headers()) => {
+                    request.extensions_mut().insert(Client(connection.client));
                     call(rpcs.clone(), request).await.map(Either::Right)
                 }
                 _ => handler.call(request, connection).await.map(Either::Left),

@@ -65,6 +65,7 @@ fn rpcs(site: &Site) -> ClientRpcs {
         request_timeout: parts.request_timeout,
         in_flight: InFlight::new(parts.in_flight_max),
         reply: Arc::new(NodeReply::new(parts.views.load().me(), parts.encodings.clone())),
+        admission: parts.admission.clone(),
     }
 }
 

@@ -13,7 +13,7 @@ use utoipa::openapi::{
 };
 
 use super::{
-    super::routes::{PlaneKind, Route, Scope, allow, methods_of, routes_at},
+    super::routes::{PlaneKind, Route, allow, methods_of, routes_at},
     headers, problems,
 };
 use crate::{
@@ -93,7 +93,7 @@ fn complete_path(item: &mut PathItem, route: &Route, allowed: &str) {
         match route.scope {
             None => operation.security = Some(Vec::new()),
             Some(scope) => {
-                let needed = format!("Where the node asks for tokens: the scope `{}`.", name(scope));
+                let needed = format!("Where the node asks for tokens: the scope `{}`.", scope.as_str());
                 let said = operation.description.take().filter(|said| !said.is_empty());
                 operation.description =
                     Some(said.map_or(needed.clone(), |said| format!("{said}\n\n{needed}")));
@@ -108,15 +108,6 @@ fn complete_path(item: &mut PathItem, route: &Route, allowed: &str) {
     }
     if route.scope.is_some() {
         item.parameters = Some(vec![RefOr::Ref(Ref::new(format!("#/components/parameters/{TRACEPARENT}")))]);
-    }
-}
-
-const fn name(scope: Scope) -> &'static str {
-    match scope {
-        Scope::Read => "read",
-        Scope::Write => "write",
-        Scope::Invalidate => "invalidate",
-        Scope::Admin => "admin",
     }
 }
 

@@ -17,7 +17,7 @@ pub(super) fn may_answer(route: &Route, code: ErrorCode) -> bool {
     let reads_body = route.methods.contains(&Method::POST);
     match code {
         ErrorCode::BadRequest => is_value || reads_body || route.path == routes::OWNER,
-        ErrorCode::Unauthenticated | ErrorCode::Forbidden => route.scope.is_some(),
+        ErrorCode::Unauthenticated | ErrorCode::Forbidden | ErrorCode::RateLimited => route.scope.is_some(),
         ErrorCode::KeyNotFound | ErrorCode::NotCached => is_value,
         ErrorCode::GroupNotFound => is_value || route.path == routes::OWNER || route.path.contains("{group}"),
         ErrorCode::RouteNotFound => route.path == routes::DOCS_FILE,
@@ -46,6 +46,7 @@ const fn detail(code: ErrorCode) -> &'static str {
         ErrorCode::BadRequest => "the query names no key; write ?key=… or ?key_b64=…",
         ErrorCode::Unauthenticated => "this needs a token; send the header authorization: Bearer …",
         ErrorCode::Forbidden => "the token does not allow this",
+        ErrorCode::RateLimited => "the client's limit of 100/s is used up; try again in 1 s",
         ErrorCode::NotCached => {
             "neither this node nor the key's owner has it in memory, and the request says only-if-cached"
         }

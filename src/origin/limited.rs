@@ -1,0 +1,64 @@
+//! A loader that sends no more queries in a time than it may: `limits.rate.origin`.
+
+use std::sync::Arc;
+
+use crate::{
+    group::{BoxFuture, Key, KeyScan, LoadError, Loader, Value},
+    limit::Limiter,
+    time::{BootClock, Clock as _},
+};
+
+/// Asks a limiter before each load of `inner`, however many keys that names. One that may not be sent ends at once, with
+/// [`LoadError::Limited`].
+#[derive(Debug)]
+pub struct Limited<L> {
+    inner: L,
+    limiter: Arc<Limiter>,
+}
+
+impl<L> Limited<L> {
+    /// Puts the limiter's limit on queries around `inner`.
+    pub const fn new(inner: L, limiter: Arc<Limiter>) -> Self {
+        Self { inner, limiter }
+    }
+}
+
+impl<L: Loader> Loader for Limited<L> {
+    fn load<'a>(&'a self, keys: &'a [Key]) -> BoxFuture<'a, Result<Vec<Option<Value>>, LoadError>> {
+        match self.limiter.origin_permit(BootClock.now()) {
+            Ok(()) => self.inner.load(keys),
+            Err(_) => Box::pin(async { Err(LoadError::Limited) }),
+        }
+    }
+}
+
+/// A scan is the node's own, before it is ready: it passes.
+impl<L: KeyScan> KeyScan for Limited<L> {
+    fn keys_after<'a>(
+        &'a self,
+        after: Option<&'a Key>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<Key>, LoadError>> {
+        self.inner.keys_after(after, limit)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{limit::RateConfig, origin::MapLoader, telemetry::NodeMetrics};
+
+    #[tokio::test]
+    async fn a_load_that_may_not_be_sent_is_not_sent() {
+        let rate = RateConfig { origin: "2/h".parse().expect("a rate"), ..RateConfig::default() };
+        let limiter = Arc::new(Limiter::new(rate, &NodeMetrics::new()));
+        let origin = Arc::new(MapLoader::default());
+        let limited = Limited::new(Arc::clone(&origin), limiter);
+        let keys = [Key::new("a").expect("a key"), Key::new("b").expect("a key")];
+        for _ in 0..2 {
+            assert_eq!(limited.load(&keys).await.expect("within the limit"), [None, None]);
+        }
+        assert!(matches!(limited.load(&keys).await, Err(LoadError::Limited)));
+        assert_eq!(origin.loads(), 2);
+    }
+}
