@@ -13,7 +13,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 pub use node::{Listeners, Node};
 
-use crate::{config::Config, telemetry};
+use crate::{config::Config, gateway, telemetry};
 
 /// Runs a node until it is told to stop (SIGTERM, Ctrl-C).
 ///
@@ -48,6 +48,11 @@ pub fn serve(config: Config, file: Option<PathBuf>, effective: String) -> anyhow
     // A query that is still running has a thread, which a runtime that is merely dropped would wait for.
     runtime.shutdown_background();
     served
+}
+
+/// The OpenAPI document of the api plane, or of the admin plane.
+pub fn openapi(admin: bool) -> String {
+    gateway::document(if admin { gateway::PlaneKind::Admin } else { gateway::PlaneKind::Api })
 }
 
 /// Checks what can only be checked by connecting: databases, tables, columns. Prints what it finds.

@@ -46,12 +46,12 @@ pub fn run() -> ExitCode {
 }
 
 fn dispatch(command: Command) -> ExitCode {
-    let loaded = match command.sources() {
-        None => None,
+    let done = match command.sources() {
+        None => execute_alone(&command),
         Some(arguments) => {
             let sources = sources(arguments, env::vars_os(), Path::new(FILE_DEFAULT).exists());
             match sources.and_then(Config::load) {
-                Ok(loaded) => Some(loaded),
+                Ok(loaded) => execute(&command, loaded),
                 Err(faults) => {
                     complain(faults.iter());
                     return ExitCode::from(EXIT_WRONG);
@@ -59,12 +59,21 @@ fn dispatch(command: Command) -> ExitCode {
             }
         }
     };
-    match execute(&command, loaded.unwrap_or_default()) {
+    match done {
         Ok(code) => code,
         Err(error) => {
             complain([format!("{error:#}")]);
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Runs a command that needs no configuration.
+fn execute_alone(command: &Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Openapi(arguments) => print(&app::openapi(arguments.admin)),
+        Command::Token(arguments) => token::run(arguments),
+        _ => anyhow::bail!("the command needs a configuration"),
     }
 }
 
@@ -77,15 +86,16 @@ fn execute(command: &Command, loaded: Loaded) -> anyhow::Result<ExitCode> {
         Command::Check(_) => app::check(&loaded.config),
         Command::Migrate(_) => app::migrate(&loaded.config).map(|()| ExitCode::SUCCESS),
         Command::Get(arguments) => get::run(arguments, &loaded.config),
-        Command::Token(arguments) => token::run(arguments),
-        Command::Config(_) => {
-            let text = loaded.effective.to_string();
-            match io::stdout().write_all(text.as_bytes()) {
-                // `ggcache config | head` is no failure.
-                Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
-                _ => Ok(ExitCode::SUCCESS),
-            }
-        }
+        Command::Config(_) => print(&loaded.effective.to_string()),
+        Command::Openapi(_) | Command::Token(_) => execute_alone(command),
+    }
+}
+
+fn print(text: &str) -> anyhow::Result<ExitCode> {
+    match io::stdout().write_all(text.as_bytes()) {
+        // `ggcache config | head` is no failure.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(ExitCode::SUCCESS),
     }
 }
 

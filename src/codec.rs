@@ -106,6 +106,11 @@ pub fn base64url_encode(bytes: &[u8]) -> String {
     BASE64_URL.encode(bytes)
 }
 
+/// Writes base64 as most programs read it (RFC 4648, section 4), with padding.
+pub fn base64_encode(bytes: &[u8]) -> String {
+    base64::engine::general_purpose::STANDARD.encode(bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -131,6 +131,7 @@ impl Config {
     pub fn validate(&self) -> Result<(), Faults> {
         let mut checks = Checks::new();
         checks.nest("node", self.node.validate());
+        checks.nest("api", self.api.validate());
         checks.nest("node", self.node.seal.validate());
         checks.nest("auth", self.auth.validate());
         checks.nest("cluster", self.cluster.validate());

@@ -36,13 +36,15 @@ pub enum ErrorCode {
     PeerUnavailable,
     /// The deadline of the request passed.
     DeadlineExceeded,
+    /// The client wants an answer from memory, and there is none.
+    NotCached,
     /// The node is stopping.
     ShuttingDown,
 }
 
 impl ErrorCode {
     /// Every code, for documentation and for reading a code back from the wire.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::BadRequest,
         Self::Unauthenticated,
         Self::Forbidden,
@@ -57,6 +59,7 @@ impl ErrorCode {
         Self::OriginBusy,
         Self::PeerUnavailable,
         Self::DeadlineExceeded,
+        Self::NotCached,
         Self::ShuttingDown,
     ];
 
@@ -77,6 +80,7 @@ impl ErrorCode {
             Self::OriginBusy => "origin_busy",
             Self::PeerUnavailable => "peer_unavailable",
             Self::DeadlineExceeded => "deadline_exceeded",
+            Self::NotCached => "not_cached",
             Self::ShuttingDown => "shutting_down",
         }
     }
@@ -103,6 +107,7 @@ impl ErrorCode {
             Self::OriginBusy => "The budget of concurrent queries is used up",
             Self::PeerUnavailable => "The nodes that have the key can't be asked",
             Self::DeadlineExceeded => "The deadline passed",
+            Self::NotCached => "The key is not in memory",
             Self::ShuttingDown => "The node is stopping",
         }
     }
@@ -122,7 +127,8 @@ impl ErrorCode {
             | Self::OriginBusy
             | Self::PeerUnavailable
             | Self::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
-            Self::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
+            // RFC 9111, section 5.2.1.7, asks for this status.
+            Self::DeadlineExceeded | Self::NotCached => StatusCode::GATEWAY_TIMEOUT,
         }
     }
 
@@ -138,7 +144,9 @@ impl ErrorCode {
             Self::RouteNotFound | Self::MethodNotAllowed => Code::Unimplemented,
             Self::TooLarge => Code::OutOfRange,
             Self::Overloaded | Self::OriginBusy => Code::ResourceExhausted,
-            Self::OriginUnavailable | Self::PeerUnavailable | Self::ShuttingDown => Code::Unavailable,
+            Self::OriginUnavailable | Self::PeerUnavailable | Self::NotCached | Self::ShuttingDown => {
+                Code::Unavailable
+            }
             Self::DeadlineExceeded => Code::DeadlineExceeded,
         }
     }
@@ -152,6 +160,7 @@ impl ErrorCode {
                 | Self::OriginBusy
                 | Self::PeerUnavailable
                 | Self::DeadlineExceeded
+                | Self::NotCached
                 | Self::ShuttingDown
         )
     }

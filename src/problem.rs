@@ -17,15 +17,47 @@ use crate::error::ErrorCode;
 /// The media type of a problem.
 pub const MEDIA_TYPE: &str = "application/problem+json";
 
-/// Names the request in answers and logs: 16 hex digits, unique within the cluster for all practical purposes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RequestId(u64);
+/// Names the request in answers and logs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestId(Id);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Id {
+    /// 16 hex digits, unique within the cluster for all practical purposes.
+    Own(u64),
+    /// As the client names it.
+    Given(HeaderValue),
+}
 
 impl RequestId {
+    /// The longest that a client may give, in bytes.
+    pub const BYTES_MAX: usize = 128;
+
     /// A new id: a counter from a random start, spread by an odd constant, so that it costs one atomic step.
     pub fn new() -> Self {
         static NEXT: LazyLock<AtomicU64> = LazyLock::new(|| AtomicU64::new(fastrand::u64(..)));
-        Self(NEXT.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed))
+        Self(Id::Own(NEXT.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed)))
+    }
+
+    /// The id that a client gives: 1 to 128 letters, digits and some marks that mean nothing in a log. `None` for any
+    /// other text, in whose place the request gets an id of ours.
+    pub fn given(text: &HeaderValue) -> Option<Self> {
+        let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:/+=@~".contains(byte);
+        let bytes = text.as_bytes();
+        let is_fine = (1..=Self::BYTES_MAX).contains(&bytes.len()) && bytes.iter().all(plain);
+        is_fine.then(|| Self(Id::Given(text.clone())))
+    }
+
+    /// As a header's value.
+    pub fn to_header(&self) -> HeaderValue {
+        match &self.0 {
+            Id::Given(text) => text.clone(),
+            Id::Own(number) => {
+                const HEX: &[u8; 16] = b"0123456789abcdef";
+                let text: [u8; 16] = std::array::from_fn(|at| HEX[(number >> (60 - 4 * at)) as usize & 15]);
+                HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("0"))
+            }
+        }
     }
 }
 
@@ -37,7 +69,11 @@ impl Default for RequestId {
 
 impl std::fmt::Display for RequestId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:016x}", self.0)
+        match &self.0 {
+            Id::Own(number) => write!(f, "{number:016x}"),
+            // Checked to be text.
+            Id::Given(text) => f.write_str(text.to_str().unwrap_or_default()),
+        }
     }
 }
 
@@ -49,13 +85,27 @@ pub struct Problem {
     request: RequestId,
 }
 
-#[derive(Serialize)]
-struct Wire<'a> {
+/// Why a request was not answered as it was meant (RFC 9457).
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = Problem)]
+pub(crate) struct Wire<'a> {
+    /// The code, as a URN.
+    #[schema(example = "urn:ggcache:error:key_not_found")]
     r#type: String,
+    /// The same for every occurrence of the code.
+    #[schema(example = "The group has no such key")]
     title: &'a str,
+    /// The HTTP status.
+    #[schema(minimum = 400, maximum = 599, example = 404)]
     status: u16,
+    /// What programs match on: a name that stays. Later versions have more of them.
+    #[schema(example = "key_not_found")]
     code: &'a str,
+    /// What is wrong this time, and what would be right.
+    #[schema(example = "the database has no row with this key")]
     detail: &'a str,
+    /// The request's id, which the log has too.
+    #[schema(example = "3f1c6a5e9b7d2048")]
     request_id: String,
 }
 
@@ -77,8 +127,14 @@ impl Problem {
     }
 
     /// The request's id, for the log.
-    pub const fn request_id(&self) -> RequestId {
-        self.request
+    pub const fn request_id(&self) -> &RequestId {
+        &self.request
+    }
+
+    /// The same problem, of the request that is named so.
+    #[must_use]
+    pub fn with_request(self, request: RequestId) -> Self {
+        Self { request, ..self }
     }
 
     /// The answer that carries this problem.
@@ -132,7 +188,19 @@ mod tests {
     }
 
     #[test]
-    fn ids_differ() {
-        assert_ne!(RequestId::new(), RequestId::new());
+    fn ids_differ_and_read_alike_everywhere() {
+        let id = RequestId::new();
+        assert_ne!(id, RequestId::new());
+        assert_eq!(id.to_header(), id.to_string());
+    }
+
+    #[test]
+    fn a_client_s_id_is_taken_if_it_is_plain() {
+        let given = |text: &str| RequestId::given(&HeaderValue::from_str(text).expect("a value"));
+        let long = "x".repeat(129);
+        assert_eq!(given("Root=1-67891233-abcdef").expect("plain").to_string(), "Root=1-67891233-abcdef");
+        for bad in ["", "a b", "a\"b", "a{b}", "é", &long] {
+            assert_eq!(given(bad), None, "{bad}");
+        }
     }
 }

@@ -16,7 +16,7 @@ use crate::{
     cluster::{self, NodeId, View, ViewCell},
     config::Config,
     discovery::{self, Discovery, DiscoveryKind, StaticListHandle, TransportKind},
-    gateway::{Gateway, GatewayParts, Readiness},
+    gateway::{Encodings, Gateway, GatewayParts, Readiness},
     group::{Group, GroupParts, GroupSettings, Groups, HandedOver, PeerTransport, Peers},
     net::{self, Plane, Rpcs},
     task::Tasks,
@@ -141,6 +141,10 @@ impl Node {
             request_timeout: config.limits.request_timeout,
             in_flight_max: config.limits.in_flight,
             effective_config: effective,
+            encodings: Encodings::new(config.api.compression_memory, tasks.clone()),
+            cors_origins: config.api.cors_origins.clone(),
+            admin_hosts: config.admin.hosts.clone(),
+            trace_sample: config.log.trace_sample,
         };
         let callee = PeerService::new(
             Arc::clone(&groups),

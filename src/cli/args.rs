@@ -51,6 +51,11 @@ Example:
   ggcache config --config ggcache.toml --port 10002
       what `serve` would run with, as TOML: every key, its value and where that came from; no secrets";
 
+const OPENAPI_EXAMPLE: &str = "\
+Example:
+  ggcache openapi > openapi.json
+      what a node serves at /openapi.json, to generate a client from";
+
 const GET_EXAMPLE: &str = "\
 Examples:
   ggcache get 张三 --group scores
@@ -89,22 +94,33 @@ pub(super) enum Command {
     /// Prints the configuration in force, with the source of each value.
     #[command(after_help = CONFIG_EXAMPLE)]
     Config(SourceArguments),
+    /// Prints the OpenAPI document of the public API.
+    #[command(after_help = OPENAPI_EXAMPLE)]
+    Openapi(OpenapiArguments),
     /// Makes a token for a client or an operator.
     #[command(after_help = TOKEN_EXAMPLE)]
     Token(TokenArguments),
 }
 
 impl Command {
-    /// Where the command's configuration comes from; `None` if it needs none.
+    /// Where the configuration comes from; `None` for a command that needs none.
     pub(super) const fn sources(&self) -> Option<&SourceArguments> {
         match self {
             Self::Serve(sources) | Self::Check(sources) | Self::Migrate(sources) | Self::Config(sources) => {
                 Some(sources)
             }
             Self::Get(get) => Some(&get.sources),
-            Self::Token(_) => None,
+            Self::Openapi(_) | Self::Token(_) => None,
         }
     }
+}
+
+/// Which document is printed.
+#[derive(Debug, Args)]
+pub(super) struct OpenapiArguments {
+    /// Prints that of the admin plane, which has the operators' routes too
+    #[arg(long)]
+    pub(super) admin: bool,
 }
 
 /// What is read, and from whom.

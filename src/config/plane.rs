@@ -9,6 +9,7 @@ use super::ApiAddress;
 use crate::{
     access::SealConfig,
     cluster::{Address, WEIGHT_MAX},
+    gateway::CorsOrigin,
     settings::{Checks, Faults, Section},
 };
 
@@ -30,19 +31,25 @@ pub struct NodeConfig {
 }
 
 /// The public plane.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApiConfig {
     /// Whether there is one.
     pub enabled: bool,
     /// Where it listens.
     pub listen: SocketAddr,
+    /// Whose pages may read its answers in a browser.
+    pub cors_origins: Vec<CorsOrigin>,
+    /// What compressed values may take beside the groups' entries, in bytes; none are compressed if it is zero.
+    pub compression_memory: u64,
 }
 
 /// The operators' plane.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AdminConfig {
     /// Where it listens.
     pub listen: SocketAddr,
+    /// The names by which it may be called, beside addresses, `localhost` and the node's own.
+    pub hosts: Vec<String>,
     /// Whether it may be open to whoever reaches it.
     pub allow_anyone: bool,
 }
@@ -52,6 +59,8 @@ const API_PORT: u16 = 8000;
 /// How far above the peer plane's port the operators' is by default.
 const ADMIN_PORT_OFFSET: u16 = 1000;
 const WEIGHT: RangeInclusive<u32> = 1..=WEIGHT_MAX;
+/// Less could not hold a large value.
+const COMPRESSION_MEMORY: RangeInclusive<u64> = 1 << 20..=1 << 40;
 const MEMORY: RangeInclusive<u64> = 64 << 10..=1 << 50;
 const SOCKET: &str = "an ip address with a port; write for example \"127.0.0.1:10001\"";
 
@@ -76,13 +85,18 @@ impl Default for NodeConfig {
 
 impl Default for ApiConfig {
     fn default() -> Self {
-        Self { enabled: false, listen: loopback(API_PORT) }
+        Self {
+            enabled: false,
+            listen: loopback(API_PORT),
+            cors_origins: Vec::new(),
+            compression_memory: 16 << 20,
+        }
     }
 }
 
 impl Default for AdminConfig {
     fn default() -> Self {
-        Self { listen: loopback(PEER_PORT + ADMIN_PORT_OFFSET), allow_anyone: false }
+        Self { listen: loopback(PEER_PORT + ADMIN_PORT_OFFSET), hosts: Vec::new(), allow_anyone: false }
     }
 }
 
@@ -173,7 +187,27 @@ impl ApiConfig {
             listen.set_port(port);
             section.replace("listen", &listen, "--api");
         }
-        Self { enabled, listen }
+        let expected = "an origin; write for example \"https://app.example\", or \"*\" for every one";
+        let config = Self {
+            enabled,
+            listen,
+            cors_origins: section.parsed_list("cors_origins", default.cors_origins, expected),
+            compression_memory: section.bytes("compression_memory", default.compression_memory),
+        };
+        section.check(config.validate());
+        config
+    }
+
+    /// Whether every value lies within its bounds.
+    ///
+    /// # Errors
+    /// Every value that does not, under its key in the section.
+    pub fn validate(&self) -> Result<(), Faults> {
+        let mut checks = Checks::new();
+        if self.compression_memory != 0 {
+            checks.bytes("compression_memory", self.compression_memory, &COMPRESSION_MEMORY);
+        }
+        checks.finish()
     }
 }
 
@@ -193,6 +227,7 @@ impl AdminConfig {
         let default = loopback(port.unwrap_or(PEER_PORT + ADMIN_PORT_OFFSET));
         Self {
             listen: section.parsed("listen", default, SOCKET),
+            hosts: section.strings("hosts", &[]),
             allow_anyone: section.bool("allow_anyone", false),
         }
     }

@@ -2,19 +2,52 @@
 
 use axum::{Router, extract::State, http::header, response::IntoResponse, routing::get};
 
-use super::GatewayParts;
+use super::{GatewayParts, routes};
 
 pub(super) fn routes(parts: GatewayParts) -> Router {
-    Router::new().route("/metrics", get(metrics)).route("/api/v1/config", get(config)).with_state(parts)
+    let router = routes::mount(Router::new(), routes::METRICS, get(metrics));
+    routes::mount(router, routes::CONFIG, get(config)).with_state(parts)
 }
 
-async fn metrics(State(parts): State<GatewayParts>) -> impl IntoResponse {
+/// What was counted
+///
+/// For Prometheus, in its text format.
+#[utoipa::path(
+    get,
+    path = routes::METRICS,
+    operation_id = "getMetrics",
+    tag = "operation",
+    responses((
+        status = 200,
+        description = "Every figure of the node",
+        body = String,
+        content_type = "text/plain",
+        example = "ggcache_members 3",
+    ))
+)]
+pub(super) async fn metrics(State(parts): State<GatewayParts>) -> impl IntoResponse {
     for group in parts.groups.iter() {
         group.set_gauges();
     }
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], parts.metrics.render())
 }
 
-async fn config(State(parts): State<GatewayParts>) -> impl IntoResponse {
+/// The configuration in force
+///
+/// Every key with its value and where that came from; secrets are left out.
+#[utoipa::path(
+    get,
+    path = routes::CONFIG,
+    operation_id = "getConfig",
+    tag = "operation",
+    responses((
+        status = 200,
+        description = "The configuration, as TOML",
+        body = String,
+        content_type = "application/toml",
+        example = "[node]\nlisten = \"127.0.0.1:10001\"  # default\n",
+    ))
+)]
+pub(super) async fn config(State(parts): State<GatewayParts>) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "application/toml")], parts.effective_config.to_string())
 }

@@ -29,7 +29,7 @@ struct Complaint {
 
 impl Complaints {
     /// Logs that a read of `group` failed, or counts it.
-    pub(super) fn note(&self, group: &GroupName, error: &GetError, request: RequestId) {
+    pub(super) fn note(&self, group: &GroupName, error: &GetError, request: &RequestId) {
         let code = error.code();
         match self.due(group, code, Instant::now()) {
             Some(left_out) => tracing::warn!(

@@ -9,8 +9,9 @@ use axum::{
     routing::get,
 };
 use serde::Serialize;
+use utoipa::ToSchema;
 
-use super::{GatewayParts, axum_problem};
+use super::{GatewayParts, axum_problem, keys::GroupInPath, routes};
 use crate::{
     cache::EvictionCause,
     error::ErrorCode,
@@ -18,49 +19,74 @@ use crate::{
 };
 
 pub(super) fn routes(parts: GatewayParts) -> Router {
-    Router::new()
-        .route("/api/v1/groups", get(list))
-        .route("/api/v1/groups/{group}", get(one))
-        .with_state(parts.groups)
+    let router = routes::mount(Router::new(), routes::GROUPS, get(list));
+    routes::mount(router, routes::GROUP, get(one)).with_state(parts.groups)
 }
 
-#[derive(Serialize)]
-struct GroupList {
+#[derive(Serialize, ToSchema)]
+pub(super) struct GroupList {
+    /// All that this node has.
     groups: Vec<GroupReport>,
+    /// The group of a request that names none.
+    #[schema(required)]
     default_group: Option<String>,
 }
 
-/// Durations are in milliseconds, sizes in bytes.
-#[derive(Serialize)]
-struct GroupReport {
+/// A group's settings, and the figures of this node since its start. Durations are in milliseconds, sizes in bytes.
+#[derive(Serialize, ToSchema)]
+pub(super) struct GroupReport {
+    /// The group's name.
     name: String,
+    /// Which entries leave when there is no room.
     policy: String,
+    /// How long a value is served after it was loaded.
     ttl_ms: u64,
+    /// By what part of it a value's ttl is shortened at random, at most.
     ttl_jitter: f64,
+    /// How long the database's word is kept that there is no such key.
     negative_ttl_ms: u64,
+    /// How long a copy of another owner's key is served.
     hot_ttl_ms: u64,
+    /// What the group may take.
     capacity_bytes: u64,
+    /// What part of that may be negative entries.
     negative_share: f64,
+    /// Queries that this node has under way at most.
     load_budget: usize,
+    /// Equal at nodes where the group is defined alike.
     digest: String,
+    /// Values in memory.
     entries: u64,
+    /// What they take, with their keys and the cache's own cost.
     bytes: u64,
+    /// Keys that are known not to be there.
     negative_entries: u64,
+    /// What they take.
     negative_bytes: u64,
+    /// What the largest entry may take that is kept.
     entry_bytes_max: u64,
+    /// Values from memory.
     hits: u64,
+    /// Absences from memory.
     negative_hits: u64,
+    /// Looks into memory that found nothing.
     misses: u64,
+    /// Copies of other owners' keys.
     hot_entries: u64,
+    /// What they take.
     hot_bytes: u64,
+    /// Answers from them.
     hot_hits: u64,
+    /// Entries that were stored.
     insertions: u64,
+    /// Entries that left, by the cause.
     evictions: Evictions,
+    /// Loads under way.
     flights: Flights,
 }
 
-#[derive(Serialize)]
-struct Evictions {
+#[derive(Serialize, ToSchema)]
+pub(super) struct Evictions {
     capacity: u64,
     expired: u64,
     invalidated: u64,
@@ -68,18 +94,58 @@ struct Evictions {
 }
 
 /// Flights that run now.
-#[derive(Serialize)]
-struct Flights {
+#[derive(Serialize, ToSchema)]
+pub(super) struct Flights {
     client: usize,
     owner: usize,
 }
 
-async fn list(State(groups): State<Arc<Groups>>) -> Json<GroupList> {
+/// The groups, their settings and figures
+#[utoipa::path(
+    get,
+    path = routes::GROUPS,
+    operation_id = "listGroups",
+    tag = "groups",
+    responses((
+        status = 200,
+        description = "Every group of the node",
+        body = GroupList,
+        example = json!({"groups": [], "default_group": null}),
+    ))
+)]
+pub(super) async fn list(State(groups): State<Arc<Groups>>) -> Json<GroupList> {
     let default_group = groups.default_group().map(|group| group.name().to_string());
     Json(GroupList { groups: groups.iter().map(|group| report(group)).collect(), default_group })
 }
 
-async fn one(State(groups): State<Arc<Groups>>, name: Result<Path<String>, PathRejection>) -> Response {
+/// One group, its settings and figures
+///
+/// Figures are this node's own, since its start.
+#[utoipa::path(
+    get,
+    path = routes::GROUP,
+    operation_id = "getGroup",
+    tag = "groups",
+    params(GroupInPath),
+    responses((
+        status = 200,
+        description = "The group",
+        body = GroupReport,
+        example = json!({
+            "name": "scores", "policy": "lru", "ttl_ms": 30000, "ttl_jitter": 0.1, "negative_ttl_ms": 5000,
+            "hot_ttl_ms": 1000, "capacity_bytes": 67108864, "negative_share": 0.1, "load_budget": 16,
+            "digest": "1f6d0c8a3b597e24", "entries": 1, "bytes": 224, "negative_entries": 0, "negative_bytes": 0,
+            "entry_bytes_max": 4194304, "hits": 12, "negative_hits": 0, "misses": 1, "hot_entries": 0,
+            "hot_bytes": 0, "hot_hits": 0, "insertions": 1,
+            "evictions": {"capacity": 0, "expired": 0, "invalidated": 0, "replaced": 0},
+            "flights": {"client": 0, "owner": 0},
+        }),
+    ))
+)]
+pub(super) async fn one(
+    State(groups): State<Arc<Groups>>,
+    name: Result<Path<String>, PathRejection>,
+) -> Response {
     match name.ok().and_then(|Path(name)| groups.get(&name).map(|group| report(group))) {
         Some(report) => Json(report).into_response(),
         None => axum_problem(ErrorCode::GroupNotFound, "there is no group of that name; see /api/v1/groups"),

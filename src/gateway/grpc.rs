@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use tonic::{Request, Response, Status, metadata::MetadataMap, server::NamedService, service::Routes};
 
 use super::{
-    Gateway, GatewayParts,
+    Gateway, GatewayParts, Shared,
     layers::InFlight,
     no_view,
     reply::{ABSENT, NodeReply},
@@ -23,7 +23,7 @@ use crate::{
     cluster::ViewCell,
     error::ErrorCode,
     group::{Answer, Group, Groups, check_key},
-    problem::Problem,
+    problem::{Problem, RequestId},
     rpc::{
         self,
         ggroupcachepb::{
@@ -52,7 +52,8 @@ struct ClientRpcs {
 impl Gateway {
     /// The gRPC services of this plane. Their requests count among those under way on it.
     pub fn rpcs(&self) -> Routes {
-        routes(&self.parts, self.in_flight.clone(), Arc::clone(&self.reply), &[])
+        let Shared { parts, in_flight, reply, .. } = &*self.0;
+        routes(parts, in_flight.clone(), Arc::clone(reply), &[])
     }
 }
 
@@ -67,7 +68,7 @@ pub struct OtherService {
 
 /// The same services for a plane of another kind, beside `others` of its own, which the caller adds to the routes.
 pub fn client_rpcs(parts: &GatewayParts, others: &[OtherService]) -> Routes {
-    let reply = Arc::new(NodeReply::new(parts.views.load().me()));
+    let reply = Arc::new(NodeReply::new(parts.views.load().me(), parts.encodings.clone()));
     routes(parts, InFlight::new(parts.in_flight_max), reply, others)
 }
 
@@ -145,7 +146,7 @@ impl ClientRpcs {
             read_timeout(metadata).map_err(|error| refused(ErrorCode::BadRequest, error.to_string()))?;
         let timeout = asked.map_or(self.request_timeout, |asked| asked.min(self.request_timeout));
         let read = group.miss(key, Instant::now() + timeout).await;
-        read.map_err(|error| rpc::problem_status(&self.reply.problem(group, &error)))
+        read.map_err(|error| rpc::problem_status(&self.reply.problem(group, &error, &RequestId::new())))
     }
 }
 

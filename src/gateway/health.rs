@@ -10,7 +10,7 @@ use axum::{
 };
 use tokio::sync::watch;
 
-use super::axum_problem;
+use super::{axum_problem, routes};
 use crate::error::ErrorCode;
 
 /// What a node is about to do with requests.
@@ -67,13 +67,33 @@ impl Readiness {
 }
 
 pub(super) fn routes(readiness: Readiness) -> Router {
-    Router::new()
-        .route("/livez", get(|| async { "ok\n" }))
-        .route("/readyz", get(readyz))
-        .with_state(readiness)
+    let router = routes::mount(Router::new(), routes::LIVEZ, get(livez));
+    routes::mount(router, routes::READYZ, get(readyz)).with_state(readiness)
 }
 
-async fn readyz(State(readiness): State<Readiness>) -> Response {
+/// Whether the process runs
+#[utoipa::path(
+    get,
+    path = routes::LIVEZ,
+    operation_id = "getLive",
+    tag = "operation",
+    responses((status = 200, description = "It does", body = String, content_type = "text/plain", example = "ok\n"))
+)]
+pub(super) async fn livez() -> &'static str {
+    "ok\n"
+}
+
+/// Whether the node wants requests
+///
+/// For balancers: a node that starts or stops says 503.
+#[utoipa::path(
+    get,
+    path = routes::READYZ,
+    operation_id = "getReady",
+    tag = "operation",
+    responses((status = 200, description = "It does", body = String, content_type = "text/plain", example = "ready\n"))
+)]
+pub(super) async fn readyz(State(readiness): State<Readiness>) -> Response {
     match readiness.stage() {
         Stage::Starting => axum_problem(ErrorCode::Overloaded, "the node is starting"),
         Stage::Ready => "ready\n".into_response(),

@@ -9,19 +9,23 @@ use axum::{
     response::{IntoResponse, Response},
     routing::post,
 };
-use http::{HeaderMap, header};
+use http::HeaderMap;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
-use super::{DiscoverySource, GatewayParts, axum_problem, layers::Deadline, no_view};
+use super::{
+    DiscoverySource, GatewayParts, axum_problem, json_body, keys::GroupInPath, layers::Deadline, no_view,
+    routed_problem, routes, wire_key::WireKey,
+};
 use crate::{
     cluster::ViewCell,
-    codec::base64url_decode,
     error::ErrorCode,
     group::{Groups, InvalidationReport, Key, Selection},
+    problem::Problem,
 };
 
 /// The most keys that one request names.
-const KEYS_MAX: usize = 10_000;
+pub(super) const KEYS_MAX: usize = 10_000;
 /// The largest body, in bytes: as many keys as may be named, at a usual length.
 const BODY_BYTES_MAX: usize = 4 << 20;
 /// The nodes are waited for until so long before the request's deadline, or a twentieth of the request's time if that
@@ -29,8 +33,7 @@ const BODY_BYTES_MAX: usize = 4 << 20;
 const REPORT_ROOM_MAX: Duration = Duration::from_millis(50);
 
 pub(super) fn routes(parts: GatewayParts) -> Router {
-    Router::new()
-        .route("/api/v1/groups/{group}/keys:invalidate", post(invalidate).fallback(wrong_method))
+    routes::mount(Router::new(), routes::INVALIDATE, post(invalidate).fallback(wrong_method))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(Parts {
             groups: parts.groups,
@@ -41,7 +44,7 @@ pub(super) fn routes(parts: GatewayParts) -> Router {
 }
 
 #[derive(Clone)]
-struct Parts {
+pub(super) struct Parts {
     groups: Arc<Groups>,
     views: Arc<ViewCell>,
     discovery: Arc<dyn DiscoverySource>,
@@ -53,60 +56,68 @@ async fn wrong_method() -> Response {
     axum_problem(ErrorCode::MethodNotAllowed, "this path answers POST")
 }
 
-#[derive(Deserialize)]
+/// What to drop: keys, every key that begins with a prefix, or all; one of them.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Body {
+#[schema(as = Invalidation, example = json!({"keys": ["anna", {"b64": "_w"}]}))]
+pub(super) struct Body {
+    #[schema(nullable = false, max_items = 10_000)]
     keys: Option<Vec<WireKey>>,
+    #[schema(nullable = false)]
     prefix: Option<WireKey>,
+    /// `true`, where it is given.
+    #[schema(nullable = false)]
     all: Option<bool>,
 }
 
-/// A key as text, or as `{"b64": "…"}` where it is none.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum WireKey {
-    Text(String),
-    #[serde(rename_all = "snake_case")]
-    Base64Url {
-        b64: String,
-    },
-}
-
-impl WireKey {
-    fn into_bytes(self) -> Result<Vec<u8>, String> {
-        match self {
-            Self::Text(text) => Ok(text.into_bytes()),
-            Self::Base64Url { b64 } => {
-                base64url_decode(b64.as_bytes()).map_err(|error| format!("a b64 is {error}"))
-            }
-        }
-    }
-}
-
-#[derive(Serialize)]
-struct Report {
+/// What each node acknowledged.
+#[derive(Serialize, ToSchema)]
+#[schema(as = InvalidationReport)]
+pub(super) struct Report {
     /// Whether every node acknowledged: then no read that begins now is answered with an older value.
     complete: bool,
     acknowledged: Vec<Acknowledged>,
     failed: Vec<Failed>,
 }
 
-#[derive(Serialize)]
-struct Acknowledged {
+#[derive(Serialize, ToSchema)]
+pub(super) struct Acknowledged {
     node: String,
     /// Entries that were there.
     dropped: u64,
 }
 
-#[derive(Serialize)]
-struct Failed {
+#[derive(Serialize, ToSchema)]
+pub(super) struct Failed {
     node: String,
     error: &'static str,
 }
 
 const EXPECTED: &str = r#"{"keys": ["a", {"b64": "_w"}]}, {"prefix": "user:"} or {"all": true}"#;
 
-async fn invalidate(
+/// Drops keys at every node
+///
+/// The database is not written. A read that begins after a complete answer is not answered with a value from before.
+/// An incomplete one names the nodes that may still have older values; it is safe to ask again.
+#[utoipa::path(
+    post,
+    path = routes::INVALIDATE,
+    operation_id = "invalidateKeys",
+    tag = "keys",
+    params(GroupInPath),
+    request_body = Body,
+    responses((
+        status = 200,
+        description = "Done, at the nodes that are named as acknowledged",
+        body = Report,
+        example = json!({
+            "complete": true,
+            "acknowledged": [{"node": "localhost:10001", "dropped": 1}, {"node": "localhost:10002", "dropped": 0}],
+            "failed": [],
+        }),
+    ))
+)]
+pub(super) async fn invalidate(
     State(parts): State<Parts>,
     Extension(Deadline(deadline)): Extension<Deadline>,
     headers: HeaderMap,
@@ -116,24 +127,13 @@ async fn invalidate(
     let Some(group) = name.ok().and_then(|Path(name)| parts.groups.get(&name).cloned()) else {
         return axum_problem(ErrorCode::GroupNotFound, "there is no group of that name; see /api/v1/groups");
     };
-    if !is_json(&headers) {
-        return axum_problem(
-            ErrorCode::UnsupportedMediaType,
-            "the body is JSON, and must say so; send the header content-type: application/json",
-        );
-    }
-    let Ok(body) = body else {
-        return axum_problem(
-            ErrorCode::TooLarge,
-            format!("the body broke off, or has more than {BODY_BYTES_MAX} bytes"),
-        );
-    };
-    let selection = match selection(&body) {
+    let body = json_body::read(&headers, body, BODY_BYTES_MAX, EXPECTED);
+    let selection = match body.and_then(selection) {
         Ok(selection) => selection,
-        Err((code, detail)) => return axum_problem(code, detail),
+        Err(problem) => return routed_problem(problem),
     };
     if parts.views.is_provisional() {
-        return no_view().into_response().map(axum::body::Body::from);
+        return routed_problem(no_view());
     }
     // Asked first: what is known only afterwards was told to nobody.
     let is_listed = parts.discovery.report().listed;
@@ -147,27 +147,12 @@ async fn invalidate(
     }
 }
 
-/// Whether the body is said to be JSON, in UTF-8. Any page may have a browser send what a form sends; for this type it
-/// asks first, and is not allowed to.
-fn is_json(headers: &HeaderMap) -> bool {
-    let mut types = headers.get_all(header::CONTENT_TYPE).iter();
-    let (Some(Ok(text)), None) = (types.next().map(|text| text.to_str()), types.next()) else { return false };
-    let mut parts = text.split(';').map(str::trim);
-    let is_utf8 = |parameter: &str| {
-        parameter.split_once('=').is_some_and(|(name, value)| {
-            name.eq_ignore_ascii_case("charset") && value.trim_matches('"').eq_ignore_ascii_case("utf-8")
-        })
-    };
-    parts.next().is_some_and(|name| name.eq_ignore_ascii_case("application/json")) && parts.all(is_utf8)
-}
-
-fn selection(body: &[u8]) -> Result<Selection, (ErrorCode, String)> {
-    let bad = |detail: String| (ErrorCode::BadRequest, detail);
-    let body: Body = serde_json::from_slice(body)
-        .map_err(|error| bad(format!("the body is not what is due here ({error}); write {EXPECTED}")))?;
+fn selection(body: Body) -> Result<Selection, Problem> {
+    let bad = |detail: String| Problem::new(ErrorCode::BadRequest, detail);
     match (body.keys, body.prefix, body.all) {
         (Some(keys), None, None) if keys.len() > KEYS_MAX => {
-            Err((ErrorCode::TooLarge, format!("{} keys, and a request names at most {KEYS_MAX}", keys.len())))
+            let detail = format!("{} keys, and a request names at most {KEYS_MAX}", keys.len());
+            Err(Problem::new(ErrorCode::TooLarge, detail))
         }
         (Some(keys), None, None) => {
             let key = |key: WireKey| Key::new(key.into_bytes()?).map_err(|error| error.to_string());
@@ -216,7 +201,7 @@ impl From<InvalidationReport> for Report {
 #[cfg(test)]
 mod tests {
     use axum::body::Body as RequestBody;
-    use http::Request;
+    use http::{Request, header};
     use http_body_util::BodyExt as _;
     use tower::ServiceExt as _;
 
@@ -274,38 +259,12 @@ mod tests {
     }
 
     #[test]
-    fn a_body_says_that_it_is_json() {
-        let is = |types: &[&'static str]| {
-            let header = |text: &&'static str| (header::CONTENT_TYPE, header::HeaderValue::from_static(text));
-            is_json(&types.iter().map(header).collect())
-        };
-        for right in [
-            "application/json",
-            "Application/JSON",
-            "application/json;charset=utf-8",
-            "application/json; charset=\"UTF-8\"",
-        ] {
-            assert!(is(&[right]), "{right}");
-        }
-        for wrong in [
-            "",
-            "application/x-www-form-urlencoded",
-            "text/plain",
-            "text/plain; application/json",
-            "application/json; charset=utf-16",
-            "application/json; boundary=x",
-            "application/jsonl",
-            "application/json, text/plain",
-            "multipart/form-data; boundary=application/json",
-        ] {
-            assert!(!is(&[wrong]), "{wrong}");
-        }
-        assert!(!is(&[]) && !is(&["application/json", "text/plain"]));
-    }
-
-    #[test]
     fn a_body_names_one_kind_of_thing() {
         let key = |bytes: &[u8]| Key::new(bytes).expect("a key");
+        let selection = |body: &[u8]| {
+            let read = json_body::parse(body, EXPECTED).and_then(selection);
+            read.map_err(|problem| (problem.code(), problem.detail().to_owned()))
+        };
         assert_eq!(
             selection(br#"{"keys": ["a", {"b64": "_w"}]}"#),
             Ok(Selection::Keys(vec![key(b"a"), key(b"\xff")]))

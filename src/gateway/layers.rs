@@ -24,7 +24,7 @@ use axum::{
 };
 use tokio::time::Instant;
 
-use super::{GatewayParts, axum_problem};
+use super::{GatewayParts, axum_problem, routed_problem};
 use crate::{error::ErrorCode, problem::Problem};
 
 /// Puts everything around `routes`.
@@ -36,7 +36,12 @@ pub(super) fn around(routes: Router, parts: &GatewayParts) -> Router {
 }
 
 async fn no_route() -> Response {
-    axum_problem(
+    routed_problem(no_such_route())
+}
+
+/// What is said of a path that nothing answers.
+pub(super) fn no_such_route() -> Problem {
+    Problem::new(
         ErrorCode::RouteNotFound,
         "a key is at /api/v1/groups/{group}/keys/{key} or /api?key=…&group=…; groups are at /api/v1/groups, the \
          cluster is at /api/v1/cluster",

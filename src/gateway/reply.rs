@@ -5,12 +5,16 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
 use std::fmt::Write as _;
 
-use super::{GatewayBody, complaints::Complaints};
+use super::{
+    GatewayBody,
+    complaints::Complaints,
+    encoding::{Encodings, accepts_gzip},
+};
 use crate::{
     cluster::Node,
     error::ErrorCode,
     group::{Answer, GetError, Group, LoadError, Outcome},
-    problem::Problem,
+    problem::{Problem, RequestId},
 };
 
 /// What is said of a key that is not there.
@@ -22,58 +26,71 @@ static CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 #[derive(Debug)]
 pub(super) struct NodeReply {
     complaints: Complaints,
+    encodings: Encodings,
     /// This node's name as an item of a structured field (RFC 8941).
     name: String,
 }
 
 impl NodeReply {
-    pub(super) fn new(me: &Node) -> Self {
-        Self { complaints: Complaints::default(), name: structured(me.address.as_str()) }
+    pub(super) fn new(me: &Node, encodings: Encodings) -> Self {
+        Self { complaints: Complaints::default(), encodings, name: structured(me.address.as_str()) }
     }
 
-    /// The response to a read of a key.
+    /// The response to a read of a key by a request with these headers.
     pub(super) fn answer(&self, group: &Group, answer: Answer, request: &HeaderMap) -> Response<GatewayBody> {
         let now = group.now();
-        let status = self.cache_status(&answer, answer.remaining(now).as_secs());
+        let remaining = answer.remaining(now).as_secs();
+        let status = self.cache_status(&answer, remaining);
         let Some(value) = &answer.value else {
             let absent = Problem::new(ErrorCode::KeyNotFound, ABSENT);
             let mut response = super::problem(absent);
             response.headers_mut().insert(CACHE_STATUS.clone(), status);
             return response;
         };
-        let etag = etag(value.tag());
-        let fresh = request.get_all(header::IF_NONE_MATCH).iter().any(|seen| names(seen.as_bytes(), &etag));
-        let mut response = Response::new(http_body_util::Either::Left(Full::new(if fresh {
-            Bytes::new()
-        } else {
-            value.bytes().clone()
-        })));
-        let headers = response.headers_mut();
-        headers.reserve(6);
-        if fresh {
+        let varies = self.encodings.may_vary(value);
+        let gzip = if varies && accepts_gzip(request) { self.encodings.gzip(value) } else { None };
+        let etag = etag(value.tag(), gzip.is_some());
+        let is_known =
+            request.get_all(header::IF_NONE_MATCH).iter().any(|seen| names(seen.as_bytes(), &etag));
+        let is_gzip = gzip.is_some();
+        let body = match gzip {
+            _ if is_known => Bytes::new(),
+            Some(gzip) => gzip,
+            None => value.bytes().clone(),
+        };
+        let mut response = Response::new(http_body_util::Either::Left(Full::new(body)));
+        if is_known {
             *response.status_mut() = StatusCode::NOT_MODIFIED;
         }
         let headers = response.headers_mut();
-        if !fresh {
+        headers.reserve(12);
+        if !is_known {
             let kind = HeaderValue::from_static(value.kind().media_type());
-            let media_type = match &group.config().content_type {
-                None => kind,
-                // The configuration was checked when it was read.
-                Some(own) => HeaderValue::from_str(own).unwrap_or(kind),
+            match &group.config().content_type {
+                None => headers.insert(header::CONTENT_TYPE, kind),
+                Some(own) => {
+                    headers.insert(header::CONTENT_SECURITY_POLICY, INERT);
+                    // The configuration was checked when it was read.
+                    headers.insert(header::CONTENT_TYPE, HeaderValue::from_str(own).unwrap_or(kind))
+                }
             };
-            headers.insert(header::CONTENT_TYPE, media_type);
+            if is_gzip {
+                headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+            }
         }
         headers.insert(header::ETAG, etag);
-        // Whoever keeps a copy asks before it uses it again: an invalidation does not reach it otherwise.
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        headers.insert(header::CACHE_CONTROL, cache_control(group, remaining));
         headers.insert(header::AGE, answer.age(now).as_secs().into());
         headers.insert(CACHE_STATUS.clone(), status);
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        if varies {
+            headers.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
+        }
         response
     }
 
     /// The problem that tells a client why there is no answer; the cause goes to the log.
-    pub(super) fn problem(&self, group: &Group, error: &GetError) -> Problem {
+    pub(super) fn problem(&self, group: &Group, error: &GetError, request: &RequestId) -> Problem {
         let detail = match error {
             GetError::Load(LoadError::Unavailable(_) | LoadError::Broken(_)) => {
                 "the database could not answer; its error is in this node's log".to_owned()
@@ -82,9 +99,8 @@ impl NodeReply {
             GetError::Peer { code, .. } => format!("the key's owner answered {}", code.as_str()),
             error => error.to_string(),
         };
-        let problem = Problem::new(error.code(), detail);
-        self.complaints.note(group.name(), error, problem.request_id());
-        problem
+        self.complaints.note(group.name(), error, request);
+        Problem::new(error.code(), detail).with_request(request.clone())
     }
 
     /// RFC 9211: one member for each hop, the owner first.
@@ -109,18 +125,39 @@ impl NodeReply {
     }
 }
 
-/// A strong entity tag of 16 hex digits.
-fn etag(tag: u64) -> HeaderValue {
+/// For values whose media type the group names: whatever it is, no script in it runs, and it loads nothing. The types that
+/// follow from a value are safe by themselves, with `nosniff`.
+const INERT: HeaderValue =
+    HeaderValue::from_static("default-src 'none'; sandbox; frame-ancestors 'none'; base-uri 'none'");
+
+/// How long whoever keeps a copy may use it without asking. An invalidation does not reach it, so that it is to ask each
+/// time unless the group allows more.
+fn cache_control(group: &Group, remaining: u64) -> HeaderValue {
+    match group.config().client_ttl.as_secs().min(remaining) {
+        0 => HeaderValue::from_static("no-cache"),
+        seconds => HeaderValue::try_from(format!("max-age={seconds}"))
+            .unwrap_or(HeaderValue::from_static("no-cache")),
+    }
+}
+
+/// A strong entity tag: 16 hex digits, and what tells a compressed value from the same one as it is.
+pub(super) fn etag(tag: u64, is_gzip: bool) -> HeaderValue {
     const HEX: &[u8; 16] = b"0123456789abcdef";
-    let mut text = [b'"'; 18];
+    let mut text = *b"\"................-gz\"";
     for (at, digit) in text[1..17].iter_mut().enumerate() {
         *digit = HEX[(tag >> (60 - 4 * at)) as usize & 15];
     }
-    HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("\"\""))
+    let text = if is_gzip {
+        &text[..]
+    } else {
+        text[17] = b'"';
+        &text[..18]
+    };
+    HeaderValue::from_bytes(text).unwrap_or(HeaderValue::from_static("\"\""))
 }
 
 /// Whether an `If-None-Match` names `etag`, by the weak comparison that RFC 9110 (13.1.2) asks for.
-fn names(seen: &[u8], etag: &HeaderValue) -> bool {
+pub(super) fn names(seen: &[u8], etag: &HeaderValue) -> bool {
     seen.split(|byte| *byte == b',')
         .map(<[u8]>::trim_ascii)
         .any(|tag| tag == b"*" || tag.strip_prefix(b"W/").unwrap_or(tag) == etag.as_bytes())
@@ -139,7 +176,7 @@ mod tests {
 
     #[test]
     fn tags_are_matched_weakly_and_in_lists() {
-        let etag = etag(0xab);
+        let etag = etag(0xab, false);
         assert_eq!(etag, "\"00000000000000ab\"");
         for seen in ["\"00000000000000ab\"", "W/\"00000000000000ab\"", "\"x\", \"00000000000000ab\"", "*"] {
             assert!(names(seen.as_bytes(), &etag), "{seen}");
@@ -147,6 +184,16 @@ mod tests {
         for seen in ["", "\"00000000000000ac\"", "00000000000000ab"] {
             assert!(!names(seen.as_bytes(), &etag), "{seen}");
         }
+    }
+
+    #[test]
+    fn each_encoding_has_a_tag_of_its_own() {
+        let (plain, gzip) = (etag(0xab, false), etag(0xab, true));
+        assert_eq!(
+            (plain.as_bytes().len(), gzip.clone()),
+            (18, HeaderValue::from_static("\"00000000000000ab-gz\""))
+        );
+        assert!(!names(plain.as_bytes(), &gzip) && !names(gzip.as_bytes(), &plain));
     }
 
     #[test]

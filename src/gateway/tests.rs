@@ -15,10 +15,13 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-use super::{DiscoveryReport, DiscoverySource, Gateway, GatewayParts, Readiness};
+use super::{DiscoveryReport, DiscoverySource, Encodings, Gateway, GatewayParts, PlaneKind, Readiness};
 use crate::{
     cluster::{Address, Node, NodeId, View, ViewCell},
-    group::{Group, GroupConfig, GroupName, GroupParts, GroupSettings, Groups, Key, NoPeers, Peers, Value},
+    group::{
+        ContentKind, Group, GroupConfig, GroupName, GroupParts, GroupSettings, Groups, Key, NoPeers, Peers,
+        Value,
+    },
     net::{LimitsConfig, Plane, serve},
     origin::MapLoader,
     task::Tasks,
@@ -46,6 +49,7 @@ impl DiscoverySource for Found {
 /// A node of one group, `scores`, in which `anna` has 333.
 pub(super) struct Site {
     pub(super) parts: GatewayParts,
+    origin: Arc<MapLoader>,
     found: Arc<Found>,
     tasks: Tasks,
 }
@@ -66,7 +70,8 @@ impl Site {
         };
         let views = Arc::new(ViewCell::provisional(View::new(me, [], 8)));
         let key = Key::new("anna").expect("a key");
-        let alone = GroupParts::alone(MapLoader::new([(key, Value::text("333"))]));
+        let origin = Arc::new(MapLoader::new([(key, Value::text("333"))]));
+        let alone = GroupParts::alone(Arc::clone(&origin));
         let (tasks, metrics) = (alone.tasks.clone(), NodeMetrics::new());
         let (clock, patience) = (Arc::clone(&alone.clock), Duration::from_secs(1));
         let peers = Peers::new(
@@ -91,8 +96,12 @@ impl Site {
             request_timeout: Duration::from_secs(5),
             in_flight_max: 0,
             effective_config: Arc::from(""),
+            encodings: Encodings::new(1 << 20, tasks.clone()),
+            cors_origins: Vec::new(),
+            admin_hosts: Vec::new(),
+            trace_sample: 0.0,
         };
-        Self { parts, found, tasks }
+        Self { parts, origin, found, tasks }
     }
 
     /// The first view is in force.
@@ -102,10 +111,18 @@ impl Site {
     }
 
     async fn serve(&self) -> SocketAddr {
+        self.serve_as(PlaneKind::Api).await
+    }
+
+    /// Serves as one plane or the other; where.
+    pub(super) async fn serve_as(&self, kind: PlaneKind) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("bound");
         let plane = Plane { name: "api", listener, connections: metrics::Gauge::noop() };
-        let gateway = Gateway::api(self.parts.clone());
+        let gateway = match kind {
+            PlaneKind::Api => Gateway::api(self.parts.clone()),
+            PlaneKind::Admin => Gateway::admin(self.parts.clone()),
+        };
         self.tasks.spawn(serve(plane, gateway, LimitsConfig::default(), self.tasks.clone()));
         address
     }
@@ -118,15 +135,40 @@ impl Drop for Site {
 }
 
 /// The status of the answer, and its body.
-async fn ask(address: SocketAddr, method: &str, target: &str, body: &str) -> (u16, String) {
-    let mut connection = TcpStream::connect(address).await.expect("accepted");
+pub(super) async fn ask(address: SocketAddr, method: &str, target: &str, body: &str) -> (u16, String) {
     let head = format!("{method} {target} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n", body.len());
-    let request = format!("{head}content-type: application/json\r\nconnection: close\r\n\r\n{body}");
+    let answer = exchange(address, &format!("{head}content-type: application/json\r\n"), body).await;
+    (answer.status, String::from_utf8(answer.body).expect("text"))
+}
+
+/// An answer, its header lines in lower case.
+struct Told {
+    status: u16,
+    head: String,
+    body: Vec<u8>,
+}
+
+impl Told {
+    fn header(&self, name: &str) -> Option<&str> {
+        let mut lines = self.head.lines();
+        lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+    }
+}
+
+async fn exchange(address: SocketAddr, head: &str, body: &str) -> Told {
+    let mut connection = TcpStream::connect(address).await.expect("accepted");
+    let request = format!("{head}connection: close\r\n\r\n{body}");
     connection.write_all(request.as_bytes()).await.expect("sent");
-    let mut answer = String::new();
-    connection.read_to_string(&mut answer).await.expect("text");
-    let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
-    (head[9..12].parse().expect("a status"), body.to_owned())
+    let mut answer = Vec::new();
+    connection.read_to_end(&mut answer).await.expect("an answer");
+    let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n").expect("a head");
+    let head = String::from_utf8(answer[..end].to_vec()).expect("text").to_lowercase();
+    Told { status: head[9..12].parse().expect("a status"), head, body: answer[end + 4..].to_vec() }
+}
+
+/// A request without a body, with these header lines.
+async fn with(address: SocketAddr, method: &str, target: &str, headers: &str) -> Told {
+    exchange(address, &format!("{method} {target} HTTP/1.1\r\nhost: localhost\r\n{headers}"), "").await
 }
 
 fn json(text: &str) -> Json {
@@ -194,4 +236,164 @@ async fn the_cluster_is_shown_with_how_it_is_known() {
     let listed = report["nodes"][1].as_object().expect("an object");
     assert_eq!(listed["address"], "localhost:3");
     assert!(["id", "api", "protocol"].iter().all(|field| !listed.contains_key(*field)), "{report}");
+}
+
+const ANNA: &str = READS[1];
+
+fn known(site: &Site) {
+    site.hear([]);
+    site.find_list();
+}
+
+#[tokio::test]
+async fn a_client_says_how_its_read_is_to_be_answered() {
+    let site = Site::starting();
+    let address = site.serve().await;
+    known(&site);
+    let status = async |headers: &str| {
+        let told = with(address, "GET", ANNA, headers).await;
+        (told.status, told.header("cache-status").unwrap_or_default().to_owned())
+    };
+    let only = "cache-control: only-if-cached\r\n";
+    let told = with(address, "GET", ANNA, only).await;
+    assert_eq!(
+        (told.status, &json(std::str::from_utf8(&told.body).expect("text"))["code"]),
+        (504, &json!("not_cached"))
+    );
+    let (loaded, hit) = ("localhost:1; fwd=miss", "localhost:1; hit");
+    for (headers, expected) in [
+        ("", loaded),
+        ("", hit),
+        (only, hit),
+        ("cache-control: no-cache\r\n", loaded),
+        ("cache-control: max-age=0\r\n", loaded),
+        ("cache-control: max-age=1000\r\n", hit),
+        ("cache-control: min-fresh=1\r\n", hit),
+        ("cache-control: min-fresh=100000\r\n", loaded),
+        ("cache-control: no-store, max-stale\r\n", hit),
+    ] {
+        let (status, cache_status) = status(headers).await;
+        assert!(status == 200 && cache_status.starts_with(expected), "{headers}: {status} {cache_status}");
+    }
+}
+
+#[tokio::test]
+async fn every_answer_is_named_and_a_traced_one_tells_its_span() {
+    let site = Site::starting();
+    let address = site.serve().await;
+    known(&site);
+    for target in [ANNA, "/api/v1/groups/scores/keys/nobody", "/api/v1/cluster", "/nowhere", "/livez"] {
+        let told = with(address, "GET", target, "x-request-id: from-the-client\r\n").await;
+        assert_eq!(told.header("x-request-id"), Some("from-the-client"), "{target}");
+        if told.status >= 400 {
+            let problem = json(std::str::from_utf8(&told.body).expect("text"));
+            assert_eq!(problem["request_id"], "from-the-client", "{target}");
+        }
+        let own = with(address, "GET", target, "x-request-id: a b\r\n").await;
+        let id = own.header("x-request-id").expect("one of ours");
+        assert!(id.len() == 16 && own.header("traceparent").is_none(), "{target}: {id}");
+        let parent = "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\n";
+        let traced = with(address, "GET", target, parent).await;
+        let told = traced.header("traceparent").expect("it is traced");
+        assert!(
+            told.starts_with("00-0af7651916cd43dd8448eb211c80319c-") && !told.contains("b7ad6b7169203331")
+        );
+    }
+}
+
+#[tokio::test]
+async fn pages_of_named_origins_may_read_answers() {
+    let mut site = Site::starting();
+    site.parts.cors_origins = vec!["https://app.example".parse().expect("an origin")];
+    let address = site.serve().await;
+    known(&site);
+    for target in [ANNA, "/api/v1/cluster", "/api/v1/groups/scores/keys/nobody"] {
+        let told = with(address, "GET", target, "origin: https://app.example\r\n").await;
+        assert_eq!(told.header("access-control-allow-origin"), Some("https://app.example"), "{target}");
+        assert!(told.header("access-control-expose-headers").is_some_and(|names| names.contains("etag")));
+        assert!(told.head.contains("vary: origin"), "{}", told.head);
+        let other = with(address, "GET", target, "origin: https://evil.example\r\n").await;
+        assert_eq!(other.header("access-control-allow-origin"), None);
+        let preflight = "origin: https://app.example\r\naccess-control-request-method: GET\r\n";
+        let told = with(address, "OPTIONS", target, preflight).await;
+        assert_eq!((told.status, told.body.len()), (204, 0), "{target}");
+        assert!(
+            told.header("access-control-allow-headers").is_some_and(|names| names.contains("authorization"))
+        );
+        assert!(told.header("allow").is_some_and(|methods| methods.contains("get")), "{}", told.head);
+    }
+}
+
+#[tokio::test]
+async fn large_text_is_compressed_for_who_accepts_it() {
+    let site = Site::starting();
+    site.origin.insert(Key::new("long").expect("a key"), Value::text("0123456789".repeat(500)));
+    let address = site.serve().await;
+    known(&site);
+    let target = "/api/v1/groups/scores/keys/long";
+    let plain = with(address, "GET", target, "").await;
+    assert_eq!((plain.body.len(), plain.header("content-encoding")), (5_000, None));
+    assert_eq!(plain.header("vary"), Some("accept-encoding"));
+    let gzip = with(address, "GET", target, "accept-encoding: gzip, br\r\n").await;
+    assert_eq!(
+        (gzip.header("content-encoding"), gzip.header("vary")),
+        (Some("gzip"), Some("accept-encoding"))
+    );
+    assert!(gzip.body.len() < 1_000 && gzip.body.starts_with(&[0x1f, 0x8b]));
+    let (plain_tag, gzip_tag) = (plain.header("etag").expect("a tag"), gzip.header("etag").expect("a tag"));
+    assert_ne!(plain_tag, gzip_tag);
+    for (accept, tag, status) in
+        [("gzip", gzip_tag, 304), ("gzip", plain_tag, 200), ("br", plain_tag, 304), ("br", gzip_tag, 200)]
+    {
+        let headers = format!("accept-encoding: {accept}\r\nif-none-match: {tag}\r\n");
+        let told = with(address, "GET", target, &headers).await;
+        assert_eq!((told.status, told.header("vary")), (status, Some("accept-encoding")), "{accept} {tag}");
+    }
+    let head = with(address, "HEAD", target, "accept-encoding: gzip\r\n").await;
+    assert_eq!((head.status, head.body.len()), (200, 0));
+    assert_eq!(head.header("content-length"), gzip.header("content-length"));
+    assert_eq!(with(address, "GET", ANNA, "").await.header("vary"), None, "too short to differ");
+}
+
+#[tokio::test]
+async fn many_keys_are_read_at_once() {
+    let site = Site::starting();
+    let address = site.serve().await;
+    let target = "/api/v1/groups/scores/keys:batchGet";
+    let body = r#"{"keys": ["anna", {"b64": "_w"}, "nobody", "anna", "doc"]}"#;
+    assert_eq!(ask(address, "POST", target, body).await.0, 503, "it knows nobody yet");
+    known(&site);
+    site.origin.insert(Key::new("doc").expect("a key"), Value::new(r#"{"a": 1.10}"#, ContentKind::Json));
+    let (status, answer) = ask(address, "POST", target, body).await;
+    assert_eq!(status, 200, "{answer}");
+    assert!(answer.contains(r#""value":{"a": 1.10}"#), "as it is: {answer}");
+    let results = json(&answer)["results"].clone();
+    let part = |at: usize, name: &str| results[at][name].clone();
+    assert_eq!(
+        (part(0, "key"), part(0, "value"), part(0, "status")),
+        (json!("anna"), json!("333"), json!("load"))
+    );
+    assert_eq!(
+        (part(1, "key"), part(1, "error")["code"].clone()),
+        (json!({"b64": "_w"}), json!("key_not_found"))
+    );
+    assert_eq!(part(2, "error")["code"], "key_not_found");
+    assert_eq!((part(3, "value"), part(4, "encoding")), (json!("333"), json!("json")));
+    assert_eq!(site.origin.loads(), 1, "one query for all");
+    let etag = with(address, "GET", ANNA, "").await.header("etag").map(str::to_owned);
+    assert_eq!(part(0, "etag").as_str(), etag.as_deref());
+    for (body, status, code) in [
+        (r#"{"keys": []}"#, 400, "bad_request"),
+        (r#"{"keys": [""]}"#, 400, "bad_request"),
+        (r#"{"keys": [1]}"#, 400, "bad_request"),
+        ("[]", 400, "bad_request"),
+        (&format!("{{\"keys\": [{}]}}", vec!["\"a\""; 1001].join(",")), 413, "too_large"),
+        (&" ".repeat(3 << 20), 413, "too_large"),
+    ] {
+        let (told, problem) = ask(address, "POST", target, body).await;
+        assert_eq!((told, &json(&problem)["code"]), (status, &json!(code)), "{problem}");
+    }
+    assert_eq!(ask(address, "POST", "/api/v1/groups/nobody/keys:batchGet", body).await.0, 404);
+    let wrong = with(address, "GET", target, "").await;
+    assert_eq!((wrong.status, wrong.header("allow")), (405, Some("post, options")));
 }

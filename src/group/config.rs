@@ -30,6 +30,10 @@ pub struct GroupConfig {
     pub preload: u64,
     /// The media type of every answer; `None` if it follows from the value.
     pub content_type: Option<String>,
+    /// How long clients may use an answer again without asking; zero if they are to ask each time.
+    pub client_ttl: Duration,
+    /// Whether a client may ask for a load (`Cache-Control: no-cache`, or a `max-age` that nothing in memory keeps).
+    pub allow_no_cache: bool,
 }
 
 impl Default for GroupConfig {
@@ -45,6 +49,8 @@ impl Default for GroupConfig {
             load_budget: 16,
             preload: 0,
             content_type: None,
+            client_ttl: Duration::ZERO,
+            allow_no_cache: true,
         }
     }
 }
@@ -56,6 +62,7 @@ const TTL: RangeInclusive<Duration> = Duration::from_millis(1)..=DURATION_MAX;
 const NEGATIVE_TTL: RangeInclusive<Duration> = Duration::ZERO..=DURATION_MAX;
 const TTL_JITTER: RangeInclusive<f64> = 0.0..=1.0;
 const NEGATIVE_SHARE: RangeInclusive<f64> = 0.0..=0.9;
+const CLIENT_TTL: RangeInclusive<Duration> = Duration::ZERO..=DURATION_MAX;
 const HOT_TTL: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(60 * 60);
 const LOAD_BUDGET: RangeInclusive<usize> = 1..=100_000;
 const PRELOAD: RangeInclusive<u64> = 0..=1_000_000_000_000;
@@ -75,6 +82,8 @@ impl GroupConfig {
             load_budget: section.integer("load_budget", default.load_budget, LOAD_BUDGET),
             preload: section.integer("preload", default.preload, PRELOAD),
             content_type: section.optional_string("content_type"),
+            client_ttl: section.duration("client_ttl", default.client_ttl),
+            allow_no_cache: section.bool("allow_no_cache", default.allow_no_cache),
         };
         section.check(config.validate());
         config
@@ -92,6 +101,7 @@ impl GroupConfig {
         checks.duration("negative_ttl", self.negative_ttl, &NEGATIVE_TTL);
         checks.number("negative_share", self.negative_share, &NEGATIVE_SHARE);
         checks.duration("hot_ttl", self.hot_ttl, &HOT_TTL);
+        checks.duration("client_ttl", self.client_ttl, &CLIENT_TTL);
         checks.number("load_budget", self.load_budget, &LOAD_BUDGET);
         checks.number("preload", self.preload, &PRELOAD);
         if let Some(name) = self.content_type.as_deref().filter(|name| !is_media_type(name)) {

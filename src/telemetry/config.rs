@@ -47,7 +47,7 @@ impl fmt::Display for LogFormat {
 pub struct UnknownLogFormat;
 
 /// How a node logs.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct LogConfig {
     /// The form of a line.
     pub format: LogFormat,
@@ -55,15 +55,23 @@ pub struct LogConfig {
     pub level: String,
     /// The file, which is begun anew each day; empty for standard error.
     pub file: String,
+    /// The share, 0 to 1, of requests without a `traceparent` that begin a trace.
+    pub trace_sample: f64,
 }
 
 impl Default for LogConfig {
     fn default() -> Self {
-        Self { format: LogFormat::default(), level: "info".to_owned(), file: String::new() }
+        Self {
+            format: LogFormat::default(),
+            level: "info".to_owned(),
+            file: String::new(),
+            trace_sample: 0.0,
+        }
     }
 }
 
 const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
+const TRACE_SAMPLE: std::ops::RangeInclusive<f64> = 0.0..=1.0;
 /// Filters are compiled, so that their length is bounded.
 const LEVEL_BYTES_MAX: usize = 1024;
 
@@ -75,6 +83,7 @@ impl LogConfig {
             format: section.choice("format", default.format, &LogFormat::NAMES),
             level: section.string("level", &default.level),
             file: section.string("file", &default.file),
+            trace_sample: section.float("trace_sample", default.trace_sample, TRACE_SAMPLE),
         };
         section.check(config.validate());
         config
@@ -97,6 +106,7 @@ impl LogConfig {
                 format!("{shown:?} is neither one of {} nor a filter; {guess}", LEVELS.join(", ")),
             );
         }
+        checks.number("trace_sample", self.trace_sample, &TRACE_SAMPLE);
         if self.file.contains('\0') || self.file.ends_with('/') {
             checks.fault(
                 "file",

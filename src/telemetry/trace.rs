@@ -4,7 +4,7 @@
 //! is a span ([`spanned`]) that is logged when it ends, with the ids by which a collector of logs joins them. A request
 //! without a context costs one look at a task's local.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use tokio::time::Instant;
 use tracing::Instrument as _;
@@ -113,6 +113,19 @@ pub async fn rooted<F: Future>(name: &'static str, context: TraceContext, work: 
         run(name, context, None, work).await
     } else {
         within(Some(context), work).await
+    }
+}
+
+/// Notes the span `context`, the first one of this node, which took `duration` and waited for nothing.
+pub fn mark(name: &'static str, context: TraceContext, duration: Duration) {
+    if context.is_sampled() {
+        tracing::info!(
+            span.name = name,
+            trace.id = format_args!("{:032x}", context.trace_id),
+            span.id = format_args!("{:016x}", context.span_id),
+            duration_ms = duration.as_secs_f64() * 1000.0,
+            "span ended"
+        );
     }
 }
 

@@ -64,7 +64,7 @@ fn rpcs(site: &Site) -> ClientRpcs {
         views: Arc::clone(&parts.views),
         request_timeout: parts.request_timeout,
         in_flight: InFlight::new(parts.in_flight_max),
-        reply: Arc::new(NodeReply::new(parts.views.load().me())),
+        reply: Arc::new(NodeReply::new(parts.views.load().me(), parts.encodings.clone())),
     }
 }
 

@@ -1,0 +1,87 @@
+//! Bodies of requests, as JSON.
+
+use axum::{body::Bytes, extract::rejection::BytesRejection};
+use http::{HeaderMap, header};
+use serde::de::DeserializeOwned;
+
+use crate::{error::ErrorCode, problem::Problem};
+
+/// What a body says, of at most `bytes_max` bytes. `expected` shows what one looks like.
+///
+/// # Errors
+/// What is wrong with it, for the client.
+pub(super) fn read<T: DeserializeOwned>(
+    headers: &HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+    bytes_max: usize,
+    expected: &str,
+) -> Result<T, Problem> {
+    if !is_json(headers) {
+        return Err(Problem::new(
+            ErrorCode::UnsupportedMediaType,
+            "the body is JSON, and must say so; send the header content-type: application/json",
+        ));
+    }
+    let Ok(body) = body else {
+        let detail = format!("the body broke off, or has more than {bytes_max} bytes");
+        return Err(Problem::new(ErrorCode::TooLarge, detail));
+    };
+    parse(&body, expected)
+}
+
+/// What the bytes of a body say.
+pub(super) fn parse<T: DeserializeOwned>(body: &[u8], expected: &str) -> Result<T, Problem> {
+    serde_json::from_slice(body).map_err(|error| {
+        let detail = format!("the body is not what is due here ({error}); write {expected}");
+        Problem::new(ErrorCode::BadRequest, detail)
+    })
+}
+
+/// Whether the body is said to be JSON, in UTF-8. Any page may have a browser send what a form sends; for this type it
+/// asks first, and is not allowed to.
+fn is_json(headers: &HeaderMap) -> bool {
+    let mut types = headers.get_all(header::CONTENT_TYPE).iter();
+    let (Some(Ok(text)), None) = (types.next().map(|text| text.to_str()), types.next()) else { return false };
+    let mut parts = text.split(';').map(str::trim);
+    let is_utf8 = |parameter: &str| {
+        parameter.split_once('=').is_some_and(|(name, value)| {
+            name.eq_ignore_ascii_case("charset") && value.trim_matches('"').eq_ignore_ascii_case("utf-8")
+        })
+    };
+    parts.next().is_some_and(|name| name.eq_ignore_ascii_case("application/json")) && parts.all(is_utf8)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_says_that_it_is_json() {
+        let is = |types: &[&'static str]| {
+            let header = |text: &&'static str| (header::CONTENT_TYPE, header::HeaderValue::from_static(text));
+            is_json(&types.iter().map(header).collect())
+        };
+        for right in [
+            "application/json",
+            "Application/JSON",
+            "application/json;charset=utf-8",
+            "application/json; charset=\"UTF-8\"",
+        ] {
+            assert!(is(&[right]), "{right}");
+        }
+        for wrong in [
+            "",
+            "application/x-www-form-urlencoded",
+            "text/plain",
+            "text/plain; application/json",
+            "application/json; charset=utf-16",
+            "application/json; boundary=x",
+            "application/jsonl",
+            "application/json, text/plain",
+            "multipart/form-data; boundary=application/json",
+        ] {
+            assert!(!is(&[wrong]), "{wrong}");
+        }
+        assert!(!is(&[]) && !is(&["application/json", "text/plain"]));
+    }
+}

@@ -1,0 +1,46 @@
+//! A key as JSON has it, in what is asked and in what is answered.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::codec::{base64url_decode, base64url_encode};
+
+/// A key as text, or as `{"b64": "…"}` where it is none. 1 to 1,024 bytes.
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+#[serde(untagged)]
+#[schema(as = Key, examples("anna", json!({"b64": "_w"})))]
+pub(super) enum WireKey {
+    #[schema(title = "KeyText")]
+    Text(String),
+    Bytes(WireKeyBytes),
+}
+
+/// A key that is not text.
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = KeyBytes)]
+pub(super) struct WireKeyBytes {
+    /// The bytes in base64url (RFC 4648, section 5), with or without padding.
+    #[schema(min_length = 2, max_length = 1368, pattern = "^[A-Za-z0-9_-]{2,1366}={0,2}$", example = "_w")]
+    b64: String,
+}
+
+impl WireKey {
+    /// As text, if the bytes are text.
+    pub(super) fn from_bytes(bytes: &[u8]) -> Self {
+        match std::str::from_utf8(bytes) {
+            Ok(text) => Self::Text(text.to_owned()),
+            Err(_) => Self::Bytes(WireKeyBytes { b64: base64url_encode(bytes) }),
+        }
+    }
+
+    /// The key's bytes; no limit is checked here.
+    pub(super) fn into_bytes(self) -> Result<Vec<u8>, String> {
+        match self {
+            Self::Text(text) => Ok(text.into_bytes()),
+            Self::Bytes(WireKeyBytes { b64 }) => {
+                base64url_decode(b64.as_bytes()).map_err(|error| format!("a b64 is {error}"))
+            }
+        }
+    }
+}
