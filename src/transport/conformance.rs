@@ -407,7 +407,6 @@ fn sealing(letter: Option<&str>) -> Vec<Box<dyn PeerTransport>> {
         Box::new(super::GrpcTransport::new(Duration::from_secs(1), VALUE_BYTES_MAX).sealing(sealer())),
     ])
     .push(Box::new(super::GrpcTransport::new(Duration::from_secs(1), VALUE_BYTES_MAX).sealing(sealer())));
-    transports
 }
 
 #[tokio::test]
