@@ -406,7 +406,6 @@ fn sealing(letter: Option<&str>) -> Vec<Box<dyn PeerTransport>> {
         #[cfg(feature = "grpc")]
         Box::new(super::GrpcTransport::new(Duration::from_secs(1), VALUE_BYTES_MAX).sealing(sealer())),
     ])
-    .push(Box::new(super::GrpcTransport::new(Duration::from_secs(1), VALUE_BYTES_MAX).sealing(sealer())));
 }
 
 #[tokio::test]
