@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use arc_swap::ArcSwapOption;
-use subtle::{Choice, ConstantTimeEq as _};
+use subtle::ConstantTimeEq as _;
 
 use super::Caller;
 
@@ -38,15 +38,16 @@ impl Memo {
     }
 }
 
-/// Whether two headers are equal, eight bytes at a time: byte by byte, `subtle` takes 80 ns for a token.
+/// Whether two headers are equal. All that differs is gathered before it is looked at, once: `subtle` byte by byte takes
+/// longer than the rest of a request's check.
 fn equal(known: &[u8], shown: &[u8]) -> bool {
     if known.len() != shown.len() {
         return false;
     }
-    let (known, shown) = (known.as_chunks::<8>(), shown.as_chunks::<8>());
-    let word = |(a, b): (&[u8; 8], &[u8; 8])| u64::from_ne_bytes(*a).ct_eq(&u64::from_ne_bytes(*b));
-    let words = known.0.iter().zip(shown.0).map(word);
-    words.fold(known.1.ct_eq(shown.1), |equal: Choice, next| equal & next).into()
+    let ((known, known_rest), (shown, shown_rest)) = (known.as_chunks::<8>(), shown.as_chunks::<8>());
+    let words = known.iter().zip(shown).map(|(a, b)| u64::from_ne_bytes(*a) ^ u64::from_ne_bytes(*b));
+    let rest = known_rest.iter().zip(shown_rest).map(|(a, b)| u64::from(a ^ b));
+    words.chain(rest).fold(0, |differences, next| differences | next).ct_eq(&0).into()
 }
 
 impl fmt::Debug for Memo {

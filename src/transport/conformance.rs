@@ -401,11 +401,11 @@ fn secrets(letter: &str) -> Secrets {
 fn sealing(letter: Option<&str>) -> Vec<Box<dyn PeerTransport>> {
     let sealer = || letter.map(|letter| Arc::new(Sealer::new(&secrets(letter)).expect("a random number")));
     let http = super::HttpTransport::new(Duration::from_secs(1), VALUE_BYTES_MAX).expect("a client");
-    let mut transports: Vec<Box<dyn PeerTransport>> = vec![Box::new(http.sealing(sealer()))];
-    #[cfg(feature = "grpc")]
-    transports
-        .push(Box::new(super::GrpcTransport::new(Duration::from_secs(1), VALUE_BYTES_MAX).sealing(sealer())));
-    transports
+    Vec::from([
+        Box::new(http.sealing(sealer())) as Box<dyn PeerTransport>,
+        #[cfg(feature = "grpc")]
+        Box::new(super::GrpcTransport::new(Duration::from_secs(1), VALUE_BYTES_MAX).sealing(sealer())),
+    ])
 }
 
 #[tokio::test]
