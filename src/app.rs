@@ -4,6 +4,7 @@ mod check;
 mod membership;
 mod node;
 mod origins;
+mod tls;
 
 use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
@@ -11,6 +12,7 @@ use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 pub use node::{Listeners, Node};
+pub use tls::Certificates;
 
 use crate::{config::Config, telemetry};
 

@@ -4,6 +4,7 @@
 //! 0 is success; 1 a failure at run time; 2 a wrong command line or configuration; 3 a key that is not there.
 
 mod args;
+mod certs;
 mod get;
 #[cfg(test)]
 mod tests;
@@ -45,7 +46,17 @@ pub fn run() -> ExitCode {
 }
 
 fn dispatch(command: Command) -> ExitCode {
-    let sources = sources(command.sources(), env::vars_os(), Path::new(FILE_DEFAULT).exists());
+    match &command {
+        Command::Certs(arguments) => exit(certs::run(arguments)),
+        configured => with_configuration(configured),
+    }
+}
+
+fn with_configuration(command: &Command) -> ExitCode {
+    let sources = command.sources().map_or_else(
+        || Ok(Sources::default()),
+        |arguments| sources(arguments, env::vars_os(), Path::new(FILE_DEFAULT).exists()),
+    );
     let loaded = match sources.and_then(Config::load) {
         Ok(loaded) => loaded,
         Err(faults) => {
@@ -53,7 +64,11 @@ fn dispatch(command: Command) -> ExitCode {
             return ExitCode::from(EXIT_WRONG);
         }
     };
-    match execute(&command, loaded) {
+    exit(execute(command, loaded))
+}
+
+fn exit(outcome: anyhow::Result<ExitCode>) -> ExitCode {
+    match outcome {
         Ok(code) => code,
         Err(error) => {
             complain([format!("{error:#}")]);
@@ -71,6 +86,7 @@ fn execute(command: &Command, loaded: Loaded) -> anyhow::Result<ExitCode> {
         Command::Check(_) => app::check(&loaded.config),
         Command::Migrate(_) => app::migrate(&loaded.config).map(|()| ExitCode::SUCCESS),
         Command::Get(arguments) => get::run(arguments, &loaded.config),
+        Command::Certs(arguments) => certs::run(arguments),
         Command::Config(_) => {
             let text = loaded.effective.to_string();
             match io::stdout().write_all(text.as_bytes()) {

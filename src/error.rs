@@ -14,6 +14,10 @@ pub enum ErrorCode {
     KeyNotFound,
     /// No group of that name is configured.
     GroupNotFound,
+    /// The request does not show who sends it, and must.
+    Unauthenticated,
+    /// Who sends the request may not have it answered.
+    Forbidden,
     /// No route of that path exists.
     RouteNotFound,
     /// The path exists, but not with this method.
@@ -38,10 +42,12 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// Every code, for documentation and for reading a code back from the wire.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::BadRequest,
         Self::KeyNotFound,
         Self::GroupNotFound,
+        Self::Unauthenticated,
+        Self::Forbidden,
         Self::RouteNotFound,
         Self::MethodNotAllowed,
         Self::UnsupportedMediaType,
@@ -60,6 +66,8 @@ impl ErrorCode {
             Self::BadRequest => "bad_request",
             Self::KeyNotFound => "key_not_found",
             Self::GroupNotFound => "group_not_found",
+            Self::Unauthenticated => "unauthenticated",
+            Self::Forbidden => "forbidden",
             Self::RouteNotFound => "route_not_found",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::UnsupportedMediaType => "unsupported_media_type",
@@ -84,6 +92,8 @@ impl ErrorCode {
             Self::BadRequest => "The request is malformed",
             Self::KeyNotFound => "The group has no such key",
             Self::GroupNotFound => "There is no group of that name",
+            Self::Unauthenticated => "The request does not show who sends it",
+            Self::Forbidden => "Who sends the request may not do this",
             Self::RouteNotFound => "There is nothing at this path",
             Self::MethodNotAllowed => "The method is not allowed here",
             Self::UnsupportedMediaType => "The body's media type is not read here",
@@ -102,6 +112,8 @@ impl ErrorCode {
         match self {
             Self::BadRequest => StatusCode::BAD_REQUEST,
             Self::KeyNotFound | Self::GroupNotFound | Self::RouteNotFound => StatusCode::NOT_FOUND,
+            Self::Unauthenticated => StatusCode::UNAUTHORIZED,
+            Self::Forbidden => StatusCode::FORBIDDEN,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
@@ -121,6 +133,8 @@ impl ErrorCode {
         match self {
             Self::BadRequest | Self::UnsupportedMediaType => Code::InvalidArgument,
             Self::KeyNotFound | Self::GroupNotFound => Code::NotFound,
+            Self::Unauthenticated => Code::Unauthenticated,
+            Self::Forbidden => Code::PermissionDenied,
             Self::RouteNotFound | Self::MethodNotAllowed => Code::Unimplemented,
             Self::TooLarge => Code::OutOfRange,
             Self::Overloaded | Self::OriginBusy => Code::ResourceExhausted,

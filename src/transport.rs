@@ -6,13 +6,17 @@
 mod callee;
 #[cfg(test)]
 mod conformance;
+mod gate;
 #[cfg(feature = "grpc")]
 mod grpc;
 mod http;
 mod memory;
 mod resolve;
+mod tls;
 
+pub use gate::PeerGate;
 #[cfg(feature = "grpc")]
 pub use grpc::{GrpcTransport, PEER_SERVICE, PeerRpcs};
 pub use http::{HttpClientError, HttpTransport, PeerService};
 pub use memory::{Fault, MemoryNetwork, MemoryTransport};
+pub use tls::PeerTls;

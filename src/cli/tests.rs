@@ -13,7 +13,7 @@ fn parse(line: &str) -> Arguments {
 
 fn sources_of(line: &str, env: &[(&str, &str)], default_exists: bool) -> Sources {
     let env = env.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
-    sources(parse(line).command.sources(), env, default_exists)
+    sources(parse(line).command.sources().expect("it has some"), env, default_exists)
         .unwrap_or_else(|faults| panic!("{line}: {faults}"))
 }
 
@@ -26,7 +26,7 @@ fn the_definition_is_consistent() {
 fn every_command_s_help_has_an_example() {
     let command = Arguments::command();
     let all: Vec<_> = command.get_subcommands().map(|command| command.get_name().to_owned()).collect();
-    assert_eq!(all, ["serve", "check", "migrate", "get", "config"]);
+    assert_eq!(all, ["serve", "check", "migrate", "get", "certs", "config"]);
     for name in &all {
         let error =
             Arguments::try_parse_from(["ggcache", name, "--help"]).expect_err("help ends the parsing");
@@ -85,7 +85,7 @@ fn single_keys() {
     assert_eq!(flags, [("a.b", "c=d"), ("x", "")]);
 
     let arguments = parse("ggcache serve --set hunter2");
-    let faults = super::sources(arguments.command.sources(), std::iter::empty(), false)
+    let faults = super::sources(arguments.command.sources().expect("it has some"), std::iter::empty(), false)
         .err()
         .expect("it has no value");
     assert_eq!(faults.to_string(), "--set: it has no \"=\"; write for example --set log.level=debug");

@@ -8,6 +8,7 @@ use std::{
 use super::ApiAddress;
 use crate::{
     cluster::{Address, WEIGHT_MAX},
+    net::TlsConfig,
     settings::{Checks, Faults, Section},
 };
 
@@ -22,22 +23,28 @@ pub struct NodeConfig {
     pub weight: u32,
     /// What the entries of all groups may take together, in bytes.
     pub memory: u64,
+    /// TLS among the nodes, and towards clients of the peer plane.
+    pub tls: Option<TlsConfig>,
 }
 
 /// The public plane.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApiConfig {
     /// Whether there is one.
     pub enabled: bool,
     /// Where it listens.
     pub listen: SocketAddr,
+    /// Its TLS.
+    pub tls: Option<TlsConfig>,
 }
 
 /// The operators' plane.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AdminConfig {
     /// Where it listens.
     pub listen: SocketAddr,
+    /// Its TLS.
+    pub tls: Option<TlsConfig>,
 }
 
 const PEER_PORT: u16 = 10_001;
@@ -56,19 +63,19 @@ impl Default for NodeConfig {
     fn default() -> Self {
         let listen = loopback(PEER_PORT);
         let advertise = advertise_default(listen).expect("the default has a port and is not unspecified");
-        Self { listen, advertise, weight: 1, memory: 256 << 20 }
+        Self { listen, advertise, weight: 1, memory: 256 << 20, tls: None }
     }
 }
 
 impl Default for ApiConfig {
     fn default() -> Self {
-        Self { enabled: false, listen: loopback(API_PORT) }
+        Self { enabled: false, listen: loopback(API_PORT), tls: None }
     }
 }
 
 impl Default for AdminConfig {
     fn default() -> Self {
-        Self { listen: loopback(PEER_PORT + ADMIN_PORT_OFFSET) }
+        Self { listen: loopback(PEER_PORT + ADMIN_PORT_OFFSET), tls: None }
     }
 }
 
@@ -96,6 +103,8 @@ impl NodeConfig {
             advertise: Self::read_advertise(section, listen, port),
             weight: section.integer("weight", default.weight, WEIGHT),
             memory: section.bytes("memory", default.memory),
+            // A section of its own.
+            tls: None,
         };
         section.check(config.validate());
         config
@@ -143,6 +152,9 @@ impl NodeConfig {
         }
         checks.number("weight", self.weight, &WEIGHT);
         checks.bytes("memory", self.memory, &MEMORY);
+        if let Some(tls) = &self.tls {
+            checks.nest("tls", tls.validate());
+        }
         checks.finish()
     }
 }
@@ -157,7 +169,7 @@ impl ApiConfig {
             listen.set_port(port);
             section.replace("listen", &listen, "--api");
         }
-        Self { enabled, listen }
+        Self { enabled, listen, tls: None }
     }
 }
 
@@ -175,6 +187,6 @@ impl AdminConfig {
             );
         }
         let default = loopback(port.unwrap_or(PEER_PORT + ADMIN_PORT_OFFSET));
-        Self { listen: section.parsed("listen", default, SOCKET) }
+        Self { listen: section.parsed("listen", default, SOCKET), tls: None }
     }
 }

@@ -104,7 +104,7 @@ impl Site {
     async fn serve(&self) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("bound");
-        let plane = Plane { name: "api", listener, connections: metrics::Gauge::noop() };
+        let plane = Plane { name: "api", listener, tls: None, connections: metrics::Gauge::noop() };
         let gateway = Gateway::api(self.parts.clone());
         self.tasks.spawn(serve(plane, gateway, LimitsConfig::default(), self.tasks.clone()));
         address

@@ -16,7 +16,6 @@
 use std::{
     convert::Infallible,
     io,
-    net::SocketAddr,
     pin::Pin,
     sync::{
         Arc,
@@ -112,7 +111,7 @@ where
 /// If the connection broke.
 pub(super) async fn serve<S, H>(
     stream: Guarded<S>,
-    client: SocketAddr,
+    connection: Connection<H::Session>,
     handler: Arc<H>,
     rpcs: Option<Routes>,
     limits: &LimitsConfig,
@@ -123,17 +122,21 @@ where
     H: Handler,
 {
     let limits = Limits::from(limits);
+    let client = connection.client;
     let streams = Arc::new(Streams::default());
     let opened = Arc::clone(&streams);
-    let connection = Connection { client, session: H::Session::default() };
     let shared = Arc::new((handler, connection, rpcs));
-    let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+    let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
         let mut open = Open::new(&opened);
         let shared = Arc::clone(&shared);
         async move {
             let (handler, connection, rpcs) = &*shared;
             let response = match rpcs {
                 Some(rpcs) if is_grpc(request.headers()) => {
+                    // Where a service finds who asks.
+                    if let Some(identity) = &connection.identity {
+                        request.extensions_mut().insert(Arc::clone(identity));
+                    }
                     call(rpcs.clone(), request).await.map(Either::Right)
                 }
                 _ => handler.call(request, connection).await.map(Either::Left),

@@ -7,6 +7,7 @@ use tokio::{
     net::TcpListener,
 };
 
+use super::PeerGate;
 use crate::{
     cluster::{Address, Epoch, Node, View, ViewCell},
     error::ErrorCode,
@@ -15,6 +16,7 @@ use crate::{
         Handover, Invalidation, Key, LoadError, Outcome, PEEKED_BYTES_MAX, PeekMany, PeerAnswer, PeerError,
         PeerRequest, PeerTransport, Peers, Selection, Value,
     },
+    net::Tls,
     origin::MapLoader,
 };
 
@@ -102,7 +104,7 @@ fn groups(
     Arc::new(Groups::new([group], None).expect("one group"))
 }
 
-fn request(group: &str, key: impl AsRef<[u8]>) -> PeerRequest {
+pub(super) fn request(group: &str, key: impl AsRef<[u8]>) -> PeerRequest {
     PeerRequest {
         group: GroupName::new(group).expect("a name"),
         key: self::key(key),
@@ -322,7 +324,8 @@ async fn memory() {
 #[tokio::test]
 async fn http() {
     let (node, callee, _tasks) = listening().await;
-    let transport = super::HttpTransport::new(Duration::from_secs(1), VALUE_BYTES_MAX).expect("a client");
+    let transport =
+        super::HttpTransport::new(Duration::from_secs(1), VALUE_BYTES_MAX, None).expect("a client");
     test_all(&transport, &node, &callee).await;
 }
 
@@ -330,7 +333,7 @@ async fn http() {
 #[tokio::test]
 async fn grpc() {
     let (node, callee, _tasks) = listening().await;
-    let transport = super::GrpcTransport::new(Duration::from_secs(1), VALUE_BYTES_MAX);
+    let transport = super::GrpcTransport::new(Duration::from_secs(1), VALUE_BYTES_MAX, None);
     test_all(&transport, &node, &callee).await;
 }
 
@@ -341,17 +344,27 @@ pub(super) async fn listening() -> (Node, Callee, crate::task::Tasks) {
 
 /// A callee on a real socket, changed before it is asked.
 async fn listening_as(change: impl FnOnce(Callee) -> Callee) -> (Node, Callee, crate::task::Tasks) {
+    listening_with(change, None).await
+}
+
+/// As [`listening_as`], with TLS, and for those only who may become peers.
+pub(super) async fn listening_with(
+    change: impl FnOnce(Callee) -> Callee,
+    tls: Option<(Tls, PeerGate)>,
+) -> (Node, Callee, crate::task::Tasks) {
+    let (tls, gate) = tls.unzip();
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = Address::new(&listener.local_addr().expect("bound").to_string()).expect("an address");
     let callee = change(Callee::new(&address));
     let tasks = crate::task::Tasks::new();
     let metrics = crate::telemetry::NodeMetrics::new();
-    let plane = crate::net::Plane { name: "peer", listener, connections: metrics.connections("peer") };
+    let plane = crate::net::Plane { name: "peer", listener, tls, connections: metrics.connections("peer") };
     let (groups, views) = (Arc::clone(&callee.groups), Arc::clone(&callee.views));
     let timeout = Duration::from_secs(5);
     let service = super::PeerService::new(Arc::clone(&groups), Arc::clone(&views), metrics.clone(), timeout);
+    let service = service.guarded(gate.clone());
     #[cfg(feature = "grpc")]
-    let rpcs = Some(crate::net::Rpcs::new(super::PeerRpcs::server(groups, views, metrics, timeout)));
+    let rpcs = Some(crate::net::Rpcs::new(super::PeerRpcs::server(groups, views, metrics, timeout, gate)));
     #[cfg(not(feature = "grpc"))]
     let rpcs = None;
     let limits = crate::net::LimitsConfig::default();
@@ -366,10 +379,10 @@ async fn a_callee_that_does_not_know_the_other_nodes_sends_the_caller_on() {
         Callee { views: Arc::new(ViewCell::provisional(alone)), ..callee }
     })
     .await;
-    let http = super::HttpTransport::new(Duration::from_secs(1), VALUE_BYTES_MAX).expect("a client");
+    let http = super::HttpTransport::new(Duration::from_secs(1), VALUE_BYTES_MAX, None).expect("a client");
     let mut transports: Vec<Box<dyn PeerTransport>> = vec![Box::new(http)];
     #[cfg(feature = "grpc")]
-    transports.push(Box::new(super::GrpcTransport::new(Duration::from_secs(1), VALUE_BYTES_MAX)));
+    transports.push(Box::new(super::GrpcTransport::new(Duration::from_secs(1), VALUE_BYTES_MAX, None)));
     let first_view = callee.views.load().change([]);
     for transport in &transports {
         let refused =
@@ -398,10 +411,10 @@ async fn a_value_beyond_the_callers_limit_is_refused() {
 fn on_sockets(value_bytes_max: usize) -> Vec<Box<dyn PeerTransport>> {
     let timeout = Duration::from_secs(1);
     Vec::from([
-        Box::new(super::HttpTransport::new(timeout, value_bytes_max).expect("a client"))
+        Box::new(super::HttpTransport::new(timeout, value_bytes_max, None).expect("a client"))
             as Box<dyn PeerTransport>,
         #[cfg(feature = "grpc")]
-        Box::new(super::GrpcTransport::new(timeout, value_bytes_max)),
+        Box::new(super::GrpcTransport::new(timeout, value_bytes_max, None)),
     ])
 }
 
@@ -450,7 +463,8 @@ async fn a_newer_node_is_not_ejected_for_what_it_says() {
     let nodes = [Node::new(newer.clone())];
     let views = Arc::new(ViewCell::new(View::new(Node::new(me), nodes, 8)));
     let origin = Arc::new(MapLoader::default());
-    let transport = super::HttpTransport::new(Duration::from_secs(1), VALUE_BYTES_MAX).expect("a client");
+    let transport =
+        super::HttpTransport::new(Duration::from_secs(1), VALUE_BYTES_MAX, None).expect("a client");
     let parts = GroupParts::alone(Arc::clone(&origin));
     let (clock, tasks, metrics) = (Arc::clone(&parts.clock), parts.tasks.clone(), parts.metrics.clone());
     let patience = Duration::from_secs(5);

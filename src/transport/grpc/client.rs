@@ -2,9 +2,15 @@
 
 use std::{error::Error as _, time::Duration};
 
-use tonic::{Code, Response, Status, transport::Channel};
+use tonic::{
+    Code, Request, Response, Status,
+    metadata::AsciiMetadataValue,
+    service::{Interceptor, interceptor::InterceptedService},
+    transport::Channel,
+};
 
 use super::{
+    super::{gate::FROM, tls::PeerTls},
     convert::{answer_in, handover_out, invalidation_out, keys_out, ms_down},
     links::Links,
 };
@@ -28,14 +34,36 @@ const ANSWERS_ROOM: usize = 128 * HANDOVER_KEYS_MAX;
 #[derive(Debug)]
 pub struct GrpcTransport {
     links: Links,
+    sender: Sender,
     value_bytes_max: usize,
 }
 
+/// Puts this node's name into each request, where there is TLS to prove it.
+#[derive(Clone, Debug)]
+struct Sender(Option<AsciiMetadataValue>);
+
+impl Interceptor for Sender {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(from) = &self.0 {
+            request.metadata_mut().insert(FROM, from.clone());
+        }
+        Ok(request)
+    }
+}
+
+type Client = PeerClient<InterceptedService<Channel, Sender>>;
+
 impl GrpcTransport {
     /// A client that gives up a connection attempt after `connect_timeout`, and refuses values of more than
-    /// `value_bytes_max` bytes.
-    pub fn new(connect_timeout: Duration, value_bytes_max: usize) -> Self {
-        Self { links: Links::new(connect_timeout), value_bytes_max }
+    /// `value_bytes_max` bytes. It speaks TLS if it is told how.
+    pub fn new(connect_timeout: Duration, value_bytes_max: usize, tls: Option<PeerTls>) -> Self {
+        let links = Links::new(connect_timeout, tls.as_ref().map(|tls| &tls.dialler));
+        let from = tls.map(|tls| tls.from);
+        Self {
+            links,
+            sender: Sender(from.and_then(|from| from.to_str().ok()?.parse().ok())),
+            value_bytes_max,
+        }
     }
 
     /// One call of `node`, given up after `patience`.
@@ -43,13 +71,14 @@ impl GrpcTransport {
         &self,
         node: &Node,
         patience: Duration,
-        ask: impl FnOnce(PeerClient<Channel>) -> F,
+        ask: impl FnOnce(Client) -> F,
     ) -> Result<T, PeerError>
     where
         F: Future<Output = Result<Response<T>, Status>>,
     {
         let seat = self.links.seat(&node.address).map_err(PeerError::unreachable)?;
-        let client = PeerClient::new(seat.channel.clone()).max_decoding_message_size(
+        let service = InterceptedService::new(seat.channel.clone(), self.sender.clone());
+        let client = Client::new(service).max_decoding_message_size(
             self.value_bytes_max.max(PEEKED_BYTES_MAX).saturating_add(ANSWERS_ROOM),
         );
         match tokio::time::timeout(patience, ask(client)).await {
@@ -113,7 +142,7 @@ impl PeerTransport for GrpcTransport {
         let message =
             peer_v1::PeekManyRequest { group: request.group.to_string(), keys: keys_out(&request.keys) };
         Box::pin(async move {
-            let ask = |mut client: PeerClient<Channel>| async move { client.peek_many(message).await };
+            let ask = |mut client: Client| async move { client.peek_many(message).await };
             let answered = self.call(node, request.budget, ask).await?;
             let answers = answered.answers.into_iter();
             answers.map(|peeked| peeked.answer.map(|answer| self.answer(answer)).transpose()).collect()
@@ -127,7 +156,7 @@ impl PeerTransport for GrpcTransport {
     ) -> BoxFuture<'a, Result<u64, PeerError>> {
         let message = invalidation_out(invalidation);
         Box::pin(async move {
-            let ask = |mut client: PeerClient<Channel>| async move { client.invalidate(message).await };
+            let ask = |mut client: Client| async move { client.invalidate(message).await };
             Ok(self.call(node, invalidation.budget, ask).await?.entries)
         })
     }
@@ -139,15 +168,14 @@ impl PeerTransport for GrpcTransport {
     ) -> BoxFuture<'a, Result<u64, PeerError>> {
         let message = handover_out(handover);
         Box::pin(async move {
-            let ask = |mut client: PeerClient<Channel>| async move { client.handover(message).await };
+            let ask = |mut client: Client| async move { client.handover(message).await };
             Ok(self.call(node, handover.budget, ask).await?.kept)
         })
     }
 
     fn ping<'a>(&'a self, node: &'a Node, patience: Duration) -> BoxFuture<'a, Result<(), PeerError>> {
         Box::pin(async move {
-            let ask =
-                |mut client: PeerClient<Channel>| async move { client.ping(peer_v1::PingRequest {}).await };
+            let ask = |mut client: Client| async move { client.ping(peer_v1::PingRequest {}).await };
             self.call(node, patience, ask).await.map(drop)
         })
     }

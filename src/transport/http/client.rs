@@ -8,7 +8,11 @@ use reqwest::{RequestBuilder, Url};
 use thiserror::Error;
 
 use super::{
-    super::resolve::{PeerResolver, check_host},
+    super::{
+        gate::FROM,
+        resolve::{PeerResolver, check_host},
+        tls::PeerTls,
+    },
     AGE_MS, BUDGET_MS, DIGEST, EPOCH, ERROR, HANDOVER_PATH, INVALIDATE_PATH, OUTCOME, OWNER_PATH,
     PEEK_MANY_PATH, PEEK_PATH, PING_PATH, REMAINING_MS,
     message::{ANSWER_ROOM, HandoverMessage, InvalidateMessage, PeekManyMessage, PeekedMessage},
@@ -21,12 +25,15 @@ use crate::{
         BoxFuture, ContentKind, HANDOVER_KEYS_MAX, Handover, Invalidation, Outcome, PEEKED_BYTES_MAX,
         PeekMany, PeerAnswer, PeerError, PeerRequest, PeerTransport, Value,
     },
+    net::Dialler,
 };
 
 /// Asks peers over HTTP. Connections are kept and shared.
 #[derive(Clone, Debug)]
 pub struct HttpTransport {
     client: reqwest::Client,
+    /// `http` or `https`.
+    scheme: &'static str,
     value_bytes_max: usize,
 }
 
@@ -37,12 +44,27 @@ pub struct HttpClientError(#[source] reqwest::Error);
 
 impl HttpTransport {
     /// A client that gives up a connection attempt after `connect_timeout`, and refuses values of more than
-    /// `value_bytes_max` bytes.
+    /// `value_bytes_max` bytes. It speaks TLS if it is told how.
     ///
     /// # Errors
     /// If the client can't be built.
-    pub fn new(connect_timeout: Duration, value_bytes_max: usize) -> Result<Self, HttpClientError> {
+    pub fn new(
+        connect_timeout: Duration,
+        value_bytes_max: usize,
+        tls: Option<PeerTls>,
+    ) -> Result<Self, HttpClientError> {
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let mut headers = HeaderMap::new();
+        let dialler = match tls {
+            Some(PeerTls { dialler, from }) => {
+                headers.insert(FROM, from);
+                dialler
+            }
+            None => Dialler::nobody(),
+        };
         let client = reqwest::Client::builder()
+            .tls_backend_preconfigured(dialler.http1())
+            .default_headers(headers)
             .connect_timeout(connect_timeout)
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
@@ -52,7 +74,7 @@ impl HttpTransport {
             .retry(reqwest::retry::never())
             .build()
             .map_err(HttpClientError)?;
-        Ok(Self { client, value_bytes_max })
+        Ok(Self { client, scheme, value_bytes_max })
     }
 
     /// A request to a peer. The URL is looked at after it was read, since some numbers are addresses for it: `0xa9fe0101`.
@@ -60,6 +82,17 @@ impl HttpTransport {
         let url = Url::parse(url).map_err(PeerError::unreachable)?;
         check_host(url.host_str().unwrap_or_default()).map_err(PeerError::unreachable)?;
         Ok(self.client.request(method, url))
+    }
+
+    fn url(&self, node: &Node, path: &str, request: &PeerRequest) -> String {
+        let key = request.key.as_bytes();
+        let mut url = format!("{}://{}{path}{}/", self.scheme, node.address, request.group);
+        if matches!(key, b"." | b"..") {
+            let _ = write!(url, "?key_b64={}", base64url_encode(key));
+        } else {
+            percent_encode(key, &mut url);
+        }
+        url
     }
 
     /// Asks under `path`; `None` if the node has nothing in memory, which only a peek is told.
@@ -70,7 +103,7 @@ impl HttpTransport {
         request: &PeerRequest,
     ) -> Result<Option<PeerAnswer>, PeerError> {
         let asked = self
-            .request(Method::GET, &url(node, path, request))?
+            .request(Method::GET, &self.url(node, path, request))?
             .header(EPOCH, request.epoch.to_string())
             .header(BUDGET_MS, request.budget.as_millis().to_string())
             .header(DIGEST, format!("{:016x}", request.digest))
@@ -118,7 +151,7 @@ impl HttpTransport {
     ) -> Result<Bytes, PeerError> {
         let body = serde_json::to_vec(message).map_err(|error| PeerError::Malformed(error.to_string()))?;
         let asked = self
-            .request(Method::POST, &format!("http://{}{path}", node.address))?
+            .request(Method::POST, &format!("{}://{}{path}", self.scheme, node.address))?
             .header(BUDGET_MS, budget.as_millis().to_string())
             .header(http::header::CONTENT_TYPE, "application/json")
             .body(body)
@@ -219,7 +252,7 @@ impl PeerTransport for HttpTransport {
 
     fn ping<'a>(&'a self, node: &'a Node, patience: Duration) -> BoxFuture<'a, Result<(), PeerError>> {
         Box::pin(async move {
-            let url = format!("http://{}{PING_PATH}", node.address);
+            let url = format!("{}://{}{PING_PATH}", self.scheme, node.address);
             let asked = self.request(Method::GET, &url)?.timeout(patience);
             let response = asked.send().await.map_err(|error| failure(error, patience))?;
             match response.status().as_u16() {
@@ -228,17 +261,6 @@ impl PeerTransport for HttpTransport {
             }
         })
     }
-}
-
-fn url(node: &Node, path: &str, request: &PeerRequest) -> String {
-    let key = request.key.as_bytes();
-    let mut url = format!("http://{}{path}{}/", node.address, request.group);
-    if matches!(key, b"." | b"..") {
-        let _ = write!(url, "?key_b64={}", base64url_encode(key));
-    } else {
-        percent_encode(key, &mut url);
-    }
-    url
 }
 
 fn failure(error: reqwest::Error, budget: Duration) -> PeerError {

@@ -13,7 +13,10 @@ use tokio::{
 };
 
 use super::{
-    super::callee::{Callee, CalleeError},
+    super::{
+        callee::{Callee, CalleeError},
+        gate::{FROM, PeerGate},
+    },
     AGE_MS, BODY_BYTES_MAX, BUDGET_MS, DIGEST, EPOCH, ERROR, HANDOVER_PATH, INVALIDATE_PATH, OUTCOME,
     OWNER_PATH, PEEK_MANY_PATH, PEEK_PATH, PING_PATH, REMAINING_MS,
     message::{HandoverMessage, InvalidateMessage, PeekManyMessage, PeekedMessage, ms_up},
@@ -23,7 +26,7 @@ use crate::{
     codec::{base64url_decode, percent_decode},
     error::ErrorCode,
     group::{Groups, PeerAnswer},
-    net::{Connection, Handler},
+    net::{Connection, Handler, Identity},
     problem::Problem,
     telemetry::NodeMetrics,
 };
@@ -36,6 +39,8 @@ const POSTS_MAX: usize = 128;
 #[derive(Clone, Debug)]
 pub struct PeerService {
     callee: Callee,
+    /// Who may ask; `None` for everybody who can connect.
+    gate: Option<PeerGate>,
     /// Places for messages with a body.
     posts: Arc<Semaphore>,
 }
@@ -49,7 +54,25 @@ impl PeerService {
         timeout_max: Duration,
     ) -> Self {
         let callee = Callee::new(groups, views, metrics, timeout_max);
-        Self { callee, posts: Arc::new(Semaphore::new(POSTS_MAX)) }
+        Self { callee, gate: None, posts: Arc::new(Semaphore::new(POSTS_MAX)) }
+    }
+
+    /// The same service for those only whom `gate` lets in, if there is one.
+    #[must_use]
+    pub fn guarded(self, gate: Option<PeerGate>) -> Self {
+        Self { gate, ..self }
+    }
+
+    /// Answers who may ask.
+    async fn admit_and_answer(
+        &self,
+        request: Request<Incoming>,
+        identity: Option<&Identity>,
+    ) -> Result<Response<Bytes>, CalleeError> {
+        if let Some(gate) = &self.gate {
+            gate.admit(identity, request.headers().get(FROM).map(HeaderValue::as_bytes))?;
+        }
+        self.answer(request).await
     }
 
     async fn answer<B>(&self, request: Request<B>) -> Result<Response<Bytes>, CalleeError>
@@ -132,14 +155,19 @@ impl Handler for PeerService {
     type Session = ();
     type Body = Full<Bytes>;
 
-    async fn call(&self, request: Request<Incoming>, _: &Connection<()>) -> Response<Full<Bytes>> {
-        self.answer(request)
+    async fn call(&self, request: Request<Incoming>, connection: &Connection<()>) -> Response<Full<Bytes>> {
+        self.admit_and_answer(request, connection.identity.as_deref())
             .await
             .unwrap_or_else(|error| {
                 let mut response = Problem::new(error.code, error.detail).into_response();
                 response.headers_mut().insert(ERROR, HeaderValue::from_static(error.code.as_str()));
                 if error.code == ErrorCode::MethodNotAllowed {
                     response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, POST"));
+                }
+                if error.code == ErrorCode::Unauthenticated {
+                    // A 401 names what would do (RFC 9110, section 15.5.2), and no scheme is registered for this.
+                    let certificate = HeaderValue::from_static("Certificate");
+                    response.headers_mut().insert(header::WWW_AUTHENTICATE, certificate);
                 }
                 response
             })
