@@ -15,7 +15,7 @@ pub use config::LimitsConfig;
 pub use http2::LongLived;
 pub use server::{Connection, Handler, Plane, Rpcs, serve, serve_with};
 #[cfg(test)]
-pub(crate) use tls::testing::{Authority, Terms};
+pub(crate) use tls::{Authority, Terms};
 pub use tls::{Dialler, Identity, Tls, TlsConfig, TlsError, TlsPlane};
 #[cfg(feature = "grpc")]
 pub use tls::{TlsConnect, TlsConnectError};

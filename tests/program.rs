@@ -15,6 +15,7 @@ mod program {
     mod origin;
     mod stampede;
     mod story;
+    mod tls;
 }
 
 #[path = "support/lib.rs"]

@@ -4,7 +4,7 @@ use std::{io::Write as _, process::ExitCode};
 
 use super::{
     origins::{self, Origins},
-    tls,
+    tls::{self, Checked},
 };
 #[cfg(feature = "etcd")]
 use crate::discovery::DiscoveryKind;
@@ -41,9 +41,9 @@ pub(super) async fn check(config: &Config) -> anyhow::Result<ExitCode> {
             }
         }
     }
-    for (files, outcome) in tls::check(config) {
+    for Checked { files, ends } in tls::check(config) {
         let (section, cert) = (files.plane.section(), files.cert.display());
-        match outcome {
+        match ends {
             Ok((ends, soon)) => {
                 writeln!(std::io::stdout(), "{section}: the certificate in {cert} ends at {ends}: ok")?;
                 if let Some(days) = soon {

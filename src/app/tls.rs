@@ -111,14 +111,22 @@ impl Certificates {
     }
 }
 
-/// Tries out the files of each section for `ggcache check`: when their certificates end, and for how many days that is
-/// if it is soon.
-pub(super) fn check(config: &Config) -> Vec<(&TlsConfig, Result<(String, Option<u64>), TlsError>)> {
+/// What is known of the files of one section.
+pub(super) struct Checked<'a> {
+    /// Which they are.
+    pub(super) files: &'a TlsConfig,
+    /// When the first certificate ends, and in how many days if that is soon.
+    pub(super) ends: Result<(String, Option<u64>), TlsError>,
+}
+
+/// Tries out the files of each section, for `ggcache check`.
+pub(super) fn check(config: &Config) -> Vec<Checked<'_>> {
     let Config { node, api, admin, .. } = config;
     let peer = node.tls.as_ref().map(|tls| (tls, Tls::for_peers(tls, node.advertise.host())));
     let others = [&api.tls, &admin.tls].into_iter().flatten().map(|tls| (tls, Tls::for_clients(tls)));
     let judged = |tls: Tls| (date(tls.ends()), ends_soon(tls.ends()));
-    peer.into_iter().chain(others).map(|(config, tls)| (config, tls.map(judged))).collect()
+    let all = peer.into_iter().chain(others);
+    all.map(|(files, tls)| Checked { files, ends: tls.map(judged) }).collect()
 }
 
 fn ends_soon(ends: SystemTime) -> Option<u64> {

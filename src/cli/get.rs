@@ -222,7 +222,10 @@ mod tests {
     use clap::Parser as _;
 
     use super::*;
-    use crate::cli::args::{Arguments, Command};
+    use crate::{
+        cli::args::{Arguments, Command},
+        net::{TlsConfig, TlsPlane},
+    };
 
     fn arguments(line: &str) -> GetArguments {
         match Arguments::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}")) {
@@ -284,5 +287,30 @@ mod tests {
         let named = "ggcache get k --addresses http://a:1,grpc://b:2";
         assert_eq!(text(named, &config), "http://a:1 grpc://b:2");
         assert_eq!(text(&format!("{named} --grpc"), &config), "grpc://a:1 grpc://b:2");
+        let named = "ggcache get k --addresses https://a:1,http://b:2";
+        assert_eq!(text(&format!("{named} --grpc"), &config), "grpcs://a:1 grpc://b:2");
+        let tls = |plane| TlsConfig { plane, cert: "c".into(), key: "k".into(), ca: Some("ca".into()) };
+        config.api.tls = Some(tls(TlsPlane::Api));
+        assert_eq!(text("ggcache get k", &config), "https://127.0.0.1:8001");
+        assert_eq!(text("ggcache get k --grpc", &config), "grpc://a:1 grpc://b:1");
+        config.node.tls = Some(tls(TlsPlane::Peer));
+        assert_eq!(text("ggcache get k --grpc", &config), "grpcs://a:1 grpcs://b:1");
+    }
+
+    #[test]
+    fn a_token_is_in_a_file_or_in_the_environment() {
+        let directory = tempfile::tempdir().expect("a folder");
+        let path = directory.path().join("token");
+        std::fs::write(&path, "of-the-file\n").expect("a file");
+        let file = format!("ggcache get k --token-file {}", path.display());
+        let found = |line: &str, variable: Option<&str>| {
+            token(&arguments(line), variable.map(OsString::from)).expect("readable")
+        };
+        assert_eq!(found(&file, Some("of-the-variable")).as_deref(), Some("of-the-file"));
+        assert_eq!(found("ggcache get k", Some("of-the-variable")).as_deref(), Some("of-the-variable"));
+        assert_eq!(found("ggcache get k", Some("")), None);
+        assert_eq!(found("ggcache get k", None), None);
+        let missing = token(&arguments("ggcache get k --token-file /nowhere/token"), None);
+        assert!(missing.is_err_and(|error| error.to_string() == "can't read the token from /nowhere/token"));
     }
 }

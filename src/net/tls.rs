@@ -12,7 +12,7 @@ mod files;
 mod identity;
 mod plane;
 #[cfg(test)]
-pub(crate) mod testing;
+mod testing;
 #[cfg(test)]
 mod tests;
 
@@ -27,6 +27,8 @@ pub use dial::Dialler;
 pub use files::TlsError;
 pub use identity::Identity;
 pub use plane::Tls;
+#[cfg(test)]
+pub(crate) use testing::{Authority, Terms};
 
 /// The cryptography of every configuration. Named each time, since a process-wide default may be set once only, and
 /// that is for the program to do in which this library is embedded.

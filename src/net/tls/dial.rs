@@ -15,7 +15,7 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use super::{
     HTTP_1, TlsError,
-    files::{Material, Place, read_roots},
+    files::{Material, read_roots},
     provider,
 };
 
@@ -42,7 +42,7 @@ impl Dialler {
     /// # Errors
     /// If the file can't be read or holds something else.
     pub fn from_file(path: &Path) -> Result<Self, TlsError> {
-        read_roots(&Place::new(path, String::new())).map(Self::believing)
+        read_roots(path).map(Self::believing)
     }
 
     fn believing(roots: RootCertStore) -> Self {

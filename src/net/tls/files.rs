@@ -7,7 +7,7 @@ use std::{
     fmt,
     fs::File,
     io::{self, Read as _},
-    path::{Path, PathBuf},
+    path::Path,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -23,24 +23,24 @@ use super::{TlsConfig, config::TlsPlane, identity::without_brackets, provider};
 /// The largest file that is read, in bytes: the system's own bundle of authorities has a fifth of it.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
-/// A file, and the key of the configuration that names it.
+/// A file, and the key of the configuration that names it, as errors tell of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
-    path: PathBuf,
-    /// Empty for a file that a caller named.
-    key: String,
-}
+pub struct Place(Box<str>);
 
 impl Place {
-    pub(super) fn new(path: &Path, key: String) -> Self {
-        Self { path: path.to_owned(), key }
+    /// A file that no key names.
+    fn of(path: &Path) -> Self {
+        Self(path.display().to_string().into())
+    }
+
+    fn named(path: &Path, plane: TlsPlane, key: &str) -> Self {
+        Self(format!("{} ({}.{key})", path.display(), plane.section()).into())
     }
 }
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.path.display())?;
-        if self.key.is_empty() { Ok(()) } else { write!(f, " ({})", self.key) }
+        f.write_str(&self.0)
     }
 }
 
@@ -71,7 +71,7 @@ pub enum TlsError {
         ca: Place,
         used: &'static str,
         #[source]
-        source: webpki::Error,
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     #[error("the certificate in {0} is not one for {1:?}, the host of node.advertise; peers would refuse it")]
     OtherHost(Place, String),
@@ -91,8 +91,8 @@ pub(super) struct Files {
 impl Files {
     pub(super) fn read(config: &TlsConfig) -> Result<Self, TlsError> {
         let read = |path: &Path, key: &str| {
-            let place = Place::new(path, format!("{}.{key}", config.plane.section()));
-            read(&place).map(|bytes| (place, bytes))
+            let place = Place::named(path, config.plane, key);
+            read(path, &place).map(|bytes| (place, bytes))
         };
         Ok(Self {
             cert: read(&config.cert, "cert")?,
@@ -149,13 +149,14 @@ pub(super) struct Material {
 }
 
 /// The authorities in a file.
-pub(super) fn read_roots(place: &Place) -> Result<RootCertStore, TlsError> {
-    roots(place, &read(place)?)
+pub(super) fn read_roots(path: &Path) -> Result<RootCertStore, TlsError> {
+    let place = Place::of(path);
+    roots(&place, &read(path, &place)?)
 }
 
-fn read(place: &Place) -> Result<Vec<u8>, TlsError> {
+fn read(path: &Path, place: &Place) -> Result<Vec<u8>, TlsError> {
     let unreadable = |error| TlsError::Unreadable(place.clone(), error);
-    let file = File::open(&place.path).map_err(unreadable)?;
+    let file = File::open(path).map_err(unreadable)?;
     let mut bytes = Vec::new();
     file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     if bytes.len() as u64 > FILE_BYTES_MAX { Err(TlsError::TooLarge(place.clone())) } else { Ok(bytes) }
@@ -218,7 +219,12 @@ fn believed_by_peers(
     for (usage, used) in [(KeyUsage::server_auth(), "a server"), (KeyUsage::client_auth(), "a client")] {
         certificate
             .verify_for_usage(algorithms, &roots.roots, others, UnixTime::now(), usage, None, None)
-            .map_err(|source| TlsError::Untrusted { cert: cert.clone(), ca: ca.clone(), used, source })?;
+            .map_err(|error| TlsError::Untrusted {
+                cert: cert.clone(),
+                ca: ca.clone(),
+                used,
+                source: error.into(),
+            })?;
     }
     let Some(host) = host else { return Ok(()) };
     let is_valid = ServerName::try_from(without_brackets(host))

@@ -123,7 +123,7 @@ async fn a_handshake_that_hangs_is_given_up() {
     authority.sign("a", &["a"], &Terms::default());
     let tls = Tls::for_peers(&authority.config(TlsPlane::Peer, "a"), "a").expect("sound files");
     let (_silent, far) = duplex(64);
-    let error = tls.accept(far, PATIENCE).await.err().expect("nothing came");
+    let error = tls.accept(far, PATIENCE).await.expect_err("nothing came");
     assert_eq!(error.kind(), io::ErrorKind::TimedOut);
 }
 
