@@ -5,6 +5,7 @@ mod membership;
 mod node;
 mod origins;
 mod seals;
+mod tls;
 
 use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
@@ -12,6 +13,7 @@ use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 pub use node::{Listeners, Node};
+pub use tls::Certificates;
 
 use crate::{config::Config, gateway, telemetry};
 

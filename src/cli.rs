@@ -4,6 +4,7 @@
 //! 0 is success; 1 a failure at run time; 2 a wrong command line or configuration; 3 a key that is not there.
 
 mod args;
+mod certs;
 mod get;
 #[cfg(test)]
 mod tests;
@@ -72,6 +73,7 @@ fn dispatch(command: Command) -> ExitCode {
 fn execute_alone(command: &Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Openapi(arguments) => print(&app::openapi(arguments.admin)),
+        Command::Certs(arguments) => certs::run(arguments),
         Command::Token(arguments) => token::run(arguments),
         _ => anyhow::bail!("the command needs a configuration"),
     }
@@ -87,7 +89,7 @@ fn execute(command: &Command, loaded: Loaded) -> anyhow::Result<ExitCode> {
         Command::Migrate(_) => app::migrate(&loaded.config).map(|()| ExitCode::SUCCESS),
         Command::Get(arguments) => get::run(arguments, &loaded.config),
         Command::Config(_) => print(&loaded.effective.to_string()),
-        Command::Openapi(_) | Command::Token(_) => execute_alone(command),
+        Command::Certs(_) | Command::Openapi(_) | Command::Token(_) => execute_alone(command),
     }
 }
 

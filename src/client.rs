@@ -38,6 +38,7 @@ mod nodes;
 mod retry;
 #[cfg(test)]
 mod tests;
+mod token;
 mod wire;
 
 use std::{sync::Arc, time::Duration};

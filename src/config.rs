@@ -19,7 +19,7 @@ use crate::{
     discovery::{ClusterConfig, EtcdConfig},
     group::GroupName,
     limit::RateConfig,
-    net::LimitsConfig,
+    net::{LimitsConfig, TlsConfig, TlsPlane},
     origin::DatabaseConfig,
     settings::{Checks, Effective, Faults, Settings},
     telemetry::LogConfig,
@@ -96,9 +96,12 @@ impl Config {
 
     fn read(settings: &mut Settings, port: Option<u16>, api: Option<ApiAddress>) -> Self {
         let default_group = settings.root().optional_string("default_group");
-        let node = NodeConfig::read(&mut settings.section(&["node"]), port);
-        let api = ApiConfig::read(&mut settings.section(&["api"]), api);
-        let admin = AdminConfig::read(&mut settings.section(&["admin"]), node.listen.port());
+        let mut node = NodeConfig::read(&mut settings.section(&["node"]), port);
+        node.tls = TlsConfig::read(&mut settings.section(&["node", "tls"]), TlsPlane::Peer);
+        let mut api = ApiConfig::read(&mut settings.section(&["api"]), api);
+        api.tls = TlsConfig::read(&mut settings.section(&["api", "tls"]), TlsPlane::Api);
+        let mut admin = AdminConfig::read(&mut settings.section(&["admin"]), node.listen.port());
+        admin.tls = TlsConfig::read(&mut settings.section(&["admin", "tls"]), TlsPlane::Admin);
         let auth = AuthConfig::read(settings);
         let cluster = ClusterConfig::read(&mut settings.section(&["cluster"]));
         let etcd = EtcdConfig::read(&mut settings.section(&["etcd"]));

@@ -6,15 +6,19 @@
 mod callee;
 #[cfg(test)]
 mod conformance;
+mod gate;
 #[cfg(feature = "grpc")]
 mod grpc;
 mod http;
 mod memory;
 mod resolve;
 mod sealed;
+mod tls;
 
+pub use gate::PeerGate;
 #[cfg(feature = "grpc")]
-pub use grpc::{GrpcTransport, PEER_SERVICE, PeerRpcs, SealedRpcs};
+pub use grpc::{GrpcTransport, PEER_SERVICE, PeerRpcs};
 pub use http::{HttpClientError, HttpTransport, PeerService};
 pub use memory::{Fault, MemoryNetwork, MemoryTransport};
 pub use sealed::unix_time_ms;
+pub use tls::PeerTls;

@@ -292,7 +292,7 @@ async fn the_command_takes_the_node_from_the_configuration() {
     assert!(code == Some(2) && told.contains("--group"), "two groups and no default: {told}");
     let (code, _, told) = get(&cluster, &[b"--key-b64", b"--group", b"scores", b"!"]);
     assert!(code == Some(2) && told.contains("base64url"), "{told}");
-    let (code, _, told) = get(&cluster, &[b"--addresses", b"https://x:1", b"--group", b"scores", b"a"]);
+    let (code, _, told) = get(&cluster, &[b"--addresses", b"ftp://x:1", b"--group", b"scores", b"a"]);
     assert!(code == Some(2) && told.contains("http"), "{told}");
 
     let nobody = TcpListener::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("an address");

@@ -16,6 +16,7 @@ mod program {
     mod secret;
     mod stampede;
     mod story;
+    mod tls;
 }
 
 #[path = "support/lib.rs"]

@@ -42,7 +42,7 @@ const LAYERS: &[(&str, &[&[&str]])] = &[
     ("gateway", BELOW_ADAPTERS),
     ("origin", BELOW_ADAPTERS),
     ("transport", BELOW_ADAPTERS),
-    ("client", &[&["cluster", "codec", "discovery", "error", "group", "rpc", "telemetry"]]),
+    ("client", &[&["cluster", "codec", "discovery", "error", "group", "net", "rpc", "telemetry"]]),
     ("config", &[GROUND, &["cache", "cluster", "group"], ADAPTERS]),
     ("app", &[GROUND, &["cache", "cluster", "group"], ADAPTERS, &["config"]]),
     ("cli", &[&["access", "app", "client", "cluster", "codec", "config", "discovery", "group", "settings"]]),
@@ -57,9 +57,15 @@ const CRATE_OWNERS: &[(&str, &[&str])] = &[
     ("libsqlite3_sys", &["origin"]),
     ("metrics_exporter_prometheus", &["telemetry"]),
     ("etcd_client", &["discovery"]),
+    // Certificates are made for a trial only, by a command.
+    ("rcgen", &["cli"]),
     ("reqwest", &["client", "transport"]),
+    ("rustls", &["net"]),
+    ("rustls_native_certs", &["net"]),
+    ("tokio_rustls", &["net"]),
     ("tracing_appender", &["telemetry"]),
     ("tracing_subscriber", &["telemetry"]),
+    ("webpki", &["net"]),
 ];
 
 const PURE: &[&str] = &[

@@ -2,7 +2,10 @@
 
 use std::{io::Write as _, net::SocketAddr, process::ExitCode, sync::Arc};
 
-use super::origins::{self, Origins};
+use super::{
+    origins::{self, Origins},
+    tls::{self, Checked},
+};
 #[cfg(feature = "etcd")]
 use crate::discovery::DiscoveryKind;
 use crate::{
@@ -12,7 +15,8 @@ use crate::{
     telemetry::NodeMetrics,
 };
 
-/// Opens every group's table and sends one query. One line a group on standard output; faults on standard error.
+/// Opens every group's table and sends one query, and tries out the files for TLS. One line for each on standard output;
+/// faults on standard error.
 pub(super) async fn check(config: &Config) -> anyhow::Result<ExitCode> {
     let metrics = NodeMetrics::new();
     let limiter = Arc::new(Limiter::new(config.rate.clone(), &metrics));
@@ -40,6 +44,25 @@ pub(super) async fn check(config: &Config) -> anyhow::Result<ExitCode> {
             Err(error) => {
                 sound = false;
                 writeln!(std::io::stderr(), "error: {error:#}")?;
+            }
+        }
+    }
+    for Checked { files, ends } in tls::check(config) {
+        let (section, cert) = (files.plane.section(), files.cert.display());
+        match ends {
+            Ok((ends, soon)) => {
+                writeln!(std::io::stdout(), "{section}: the certificate in {cert} ends at {ends}: ok")?;
+                if let Some(days) = soon {
+                    let days = if days == 1 { "1 day".to_owned() } else { format!("{days} days") };
+                    writeln!(
+                        std::io::stderr(),
+                        "warning: {section}: the certificate in {cert} ends in {days}"
+                    )?;
+                }
+            }
+            Err(error) => {
+                sound = false;
+                writeln!(std::io::stderr(), "error: {:#}", anyhow::Error::from(error))?;
             }
         }
     }

@@ -111,18 +111,23 @@ impl DiscoverySource for Membership {
     }
 }
 
-/// What `me` says of its API to others: where it listens, or that port at its own host if that is every interface.
+/// What `me` says of its API to others: where it listens, or that port at its own host if that is every interface, with
+/// `https://` before it where the API speaks TLS.
 /// Nothing, if only this machine reaches the API and others reach the node: they would dial themselves.
 pub(super) fn api_address(config: &Config) -> Option<String> {
     let listen = config.api.enabled.then_some(config.api.listen)?;
     let host = config.node.advertise.host();
-    match listen.ip().to_canonical() {
+    let address = match listen.ip().to_canonical() {
         ip if ip.is_unspecified() => Some(match host.parse() {
             Ok(IpAddr::V6(ip)) => format!("[{ip}]:{}", listen.port()),
             _ => format!("{host}:{}", listen.port()),
         }),
         ip if ip.is_loopback() && !is_loopback(host) => None,
         _ => Some(listen.to_string()),
+    };
+    match &config.api.tls {
+        Some(_) => address.map(|address| format!("https://{address}")),
+        None => address,
     }
 }
 
@@ -138,7 +143,10 @@ fn is_loopback(host: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::Address;
+    use crate::{
+        cluster::Address,
+        net::{TlsConfig, TlsPlane},
+    };
 
     #[test]
     fn an_api_is_told_of_where_others_reach_it() {
@@ -162,5 +170,10 @@ mod tests {
             assert_eq!(api_address(&config).as_deref(), told, "{listen} {advertise}");
         }
         assert_eq!(api_address(&Config::default()), None, "it is off");
+        let mut config = Config::default();
+        config.api.enabled = true;
+        let (cert, key) = ("api.pem".into(), "api.key".into());
+        config.api.tls = Some(TlsConfig { plane: TlsPlane::Api, cert, key, ca: None });
+        assert_eq!(api_address(&config).as_deref(), Some("https://127.0.0.1:8000"));
     }
 }

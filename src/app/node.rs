@@ -10,6 +10,7 @@ use super::{
     membership::{self, Membership},
     origins::{Origin, Origins},
     seals::Seals,
+    tls::Certificates,
 };
 use crate::{
     access::{Access, Verifier},
@@ -19,17 +20,17 @@ use crate::{
     gateway::{Admission, Encodings, Gateway, GatewayParts, Readiness},
     group::{Group, GroupParts, GroupSettings, Groups, HandedOver, PeerTransport, Peers},
     limit::Limiter,
-    net::{self, Plane, Rpcs},
+    net::{self, Plane, Rpcs, Tls},
     task::Tasks,
     telemetry::{NodeMetrics, field},
     time::BootClock,
-    transport::{HttpTransport, PeerService, unix_time_ms},
+    transport::{HttpTransport, PeerGate, PeerService, PeerTls, unix_time_ms},
 };
 #[cfg(feature = "grpc")]
 use crate::{
     gateway::{self, OtherService},
     rpc::peer_v1,
-    transport::{GrpcTransport, PEER_SERVICE, PeerRpcs, SealedRpcs},
+    transport::{GrpcTransport, PEER_SERVICE, PeerRpcs},
 };
 
 /// Expired entries that a group takes in hand at a time, so that no shard is locked for long.
@@ -90,6 +91,7 @@ pub struct Node {
     limiter: Arc<Limiter>,
     metrics: NodeMetrics,
     membership: Membership,
+    certificates: Certificates,
     grace: Duration,
     /// Whether clients have a plane of their own.
     has_api: bool,
@@ -101,6 +103,8 @@ impl Node {
     /// # Errors
     /// If a database can't be opened or lacks a table or column, or a part can't be built.
     pub async fn start(config: Config, listeners: Listeners, effective: Arc<str>) -> anyhow::Result<Self> {
+        // First of all: what is wrong with a file need not be found after a database is open.
+        let certificates = Certificates::load(&config).await?;
         let tasks = Tasks::new();
         let metrics = NodeMetrics::new();
         let readiness = Readiness::new();
@@ -115,7 +119,7 @@ impl Node {
         let views = Arc::new(ViewCell::provisional(View::new(me.clone(), [], config.cluster.virtual_nodes)));
         metrics.view(1, false);
         let peers = Peers::new(
-            transport(&config, &seals)?,
+            transport(&config, &seals, &certificates)?,
             Arc::clone(&views),
             Arc::new(BootClock),
             tasks.clone(),
@@ -157,31 +161,29 @@ impl Node {
             config.limits.request_timeout,
         )
         .verifying(seals.verifier.clone());
-        let plane = |name, listener| Plane { name, listener, connections: metrics.connections(name) };
+        let gate = peer_gate(&config);
+        let rpcs = peer_rpcs(&parts, gate.clone(), seals.verifier);
+        let callee = callee.guarded(gate);
+        let plane = |name, listener, tls: &Option<Tls>| Plane {
+            name,
+            listener,
+            tls: tls.clone(),
+            connections: metrics.connections(name),
+        };
         let limits = &config.limits;
-        tasks.spawn_critical(
-            "peer plane",
-            net::serve_with(
-                plane("peer", listeners.peer),
-                callee,
-                peer_rpcs(&parts, seals.verifier),
-                *limits,
-                tasks.clone(),
-            ),
-        );
+        let peer = plane("peer", listeners.peer, &certificates.peer);
+        tasks.spawn_critical("peer plane", net::serve_with(peer, callee, rpcs, *limits, tasks.clone()));
         let admin = Gateway::admin(parts.clone());
         tasks.spawn_critical(
             "admin plane",
-            net::serve(plane("admin", listeners.admin), admin, *limits, tasks.clone()),
+            net::serve(plane("admin", listeners.admin, &certificates.admin), admin, *limits, tasks.clone()),
         );
         let has_api = listeners.api.is_some();
         if let Some(listener) = listeners.api {
             let api = Gateway::api(parts);
             let rpcs = api_rpcs(&api);
-            tasks.spawn_critical(
-                "api plane",
-                net::serve_with(plane("api", listener), api, rpcs, *limits, tasks.clone()),
-            );
+            let plane = plane("api", listener, &certificates.api);
+            tasks.spawn_critical("api plane", net::serve_with(plane, api, rpcs, *limits, tasks.clone()));
         }
         let node = Self {
             grace: config.limits.shutdown_grace,
@@ -194,6 +196,7 @@ impl Node {
             limiter,
             metrics,
             membership,
+            certificates,
         };
         node.keep_house();
         node.join(discovery, preloads);
@@ -249,8 +252,9 @@ impl Node {
         });
     }
 
-    /// Starts what goes on in the background: expiry and metrics.
+    /// Starts what goes on in the background: expiry, metrics, and a look at the files for TLS.
     fn keep_house(&self) {
+        self.tasks.spawn(self.certificates.clone().watch(self.tasks.stopping().clone()));
         let (stopping, groups) = (self.tasks.stopping().clone(), Arc::clone(&self.groups));
         self.tasks.spawn(async move {
             while !wait(&stopping, RECLAIM_PERIOD).await {
@@ -345,6 +349,11 @@ impl Node {
         &self.metrics
     }
 
+    /// The node's certificates, to be read again on request.
+    pub const fn certificates(&self) -> &Certificates {
+        &self.certificates
+    }
+
     /// Changes the list of members while the node runs, if it goes by one.
     pub const fn members(&self) -> Option<&StaticListHandle> {
         self.membership.list()
@@ -363,34 +372,49 @@ impl Drop for Node {
 }
 
 /// What peers are asked by.
-fn transport(config: &Config, seals: &Seals) -> anyhow::Result<Arc<dyn PeerTransport>> {
+fn transport(
+    config: &Config,
+    seals: &Seals,
+    certificates: &Certificates,
+) -> anyhow::Result<Arc<dyn PeerTransport>> {
     let (connect_timeout, value_bytes) = (config.cluster.peer_timeout, config.limits.value_bytes);
+    let dialler = certificates.peer.as_ref().and_then(Tls::dialler);
+    let tls = dialler.map(|dialler| PeerTls::new(dialler, config.node.advertise.clone()));
     Ok(match config.cluster.transport {
         TransportKind::Http => {
-            Arc::new(HttpTransport::new(connect_timeout, value_bytes)?.sealing(seals.sealer.clone()))
+            Arc::new(HttpTransport::new(connect_timeout, value_bytes, tls)?.sealing(seals.sealer.clone()))
         }
         #[cfg(feature = "grpc")]
         TransportKind::Grpc => {
-            Arc::new(GrpcTransport::new(connect_timeout, value_bytes).sealing(seals.sealer.clone()))
+            Arc::new(GrpcTransport::new(connect_timeout, value_bytes, tls).sealing(seals.sealer.clone()))
         }
     })
 }
 
+/// Who may speak the peer protocol, where nodes have certificates.
+fn peer_gate(config: &Config) -> Option<PeerGate> {
+    config.node.tls.as_ref()?;
+    let allowed = config.cluster.allowed_peers.clone();
+    Some(PeerGate::new(move |host| allowed.allows_host(host)))
+}
+
 /// What the peer plane answers over gRPC: other nodes, and clients that found the node in etcd.
 #[cfg(feature = "grpc")]
-fn peer_rpcs(parts: &GatewayParts, verifier: Option<Arc<Verifier>>) -> Option<Rpcs> {
+fn peer_rpcs(parts: &GatewayParts, gate: Option<PeerGate>, verifier: Option<Arc<Verifier>>) -> Option<Rpcs> {
     let peers = PeerRpcs::server(
         Arc::clone(&parts.groups),
         Arc::clone(&parts.views),
         parts.metrics.clone(),
         parts.request_timeout,
+        gate,
+        verifier,
     );
     let service = OtherService { name: PEER_SERVICE, descriptors: peer_v1::DESCRIPTORS };
-    Some(gateway::client_rpcs(parts, &[service]).add_service(SealedRpcs::new(peers, verifier)).prepare())
+    Some(gateway::client_rpcs(parts, &[service]).add_service(peers).prepare())
 }
 
 #[cfg(not(feature = "grpc"))]
-fn peer_rpcs(_: &GatewayParts, _: Option<Arc<Verifier>>) -> Option<Rpcs> {
+fn peer_rpcs(_: &GatewayParts, _: Option<PeerGate>, _: Option<Arc<Verifier>>) -> Option<Rpcs> {
     None
 }
 

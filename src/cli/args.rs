@@ -56,6 +56,14 @@ Example:
   ggcache openapi > openapi.json
       what a node serves at /openapi.json, to generate a client from";
 
+const CERTS_EXAMPLE: &str = "\
+Examples:
+  ggcache certs --out certs --node localhost,127.0.0.1
+      an authority, and one certificate for all nodes of a trial on this machine
+  ggcache certs --out certs --node n1.example,10.0.0.7 --node n2.example,10.0.0.8
+      an authority, and a certificate for each of two nodes
+Each certificate lasts a year, and is for both ends of a connection. Nothing is overwritten.";
+
 const GET_EXAMPLE: &str = "\
 Examples:
   ggcache get 张三 --group scores
@@ -64,6 +72,8 @@ Examples:
       from whichever of two nodes answers; which one, and from which cache, on standard error
   ggcache get anna --group scores --etcd http://10.0.0.1:2379 --service GGroupCache
       from whichever node is registered in etcd
+  ggcache get anna --group scores --addresses https://10.0.0.7:8000 --ca certs/ca.pem --token-file token
+      by TLS, with a token where the nodes ask for one
   ggcache get --key-b64 _wA --group blobs > value.bin
       a key that is not text
 Exit code 0 with the value on standard output, 1 if there was no answer, 3 if there is no such key.";
@@ -91,6 +101,9 @@ pub(super) enum Command {
     /// Reads a key from a running cluster.
     #[command(after_help = GET_EXAMPLE)]
     Get(GetArguments),
+    /// Makes an authority and certificates for nodes, to try TLS with.
+    #[command(after_help = CERTS_EXAMPLE)]
+    Certs(CertsArguments),
     /// Prints the configuration in force, with the source of each value.
     #[command(after_help = CONFIG_EXAMPLE)]
     Config(SourceArguments),
@@ -110,7 +123,7 @@ impl Command {
                 Some(sources)
             }
             Self::Get(get) => Some(&get.sources),
-            Self::Openapi(_) | Self::Token(_) => None,
+            Self::Certs(_) | Self::Openapi(_) | Self::Token(_) => None,
         }
     }
 }
@@ -131,7 +144,8 @@ pub(super) struct GetArguments {
     /// The group; without it default_group, or the only one that is configured
     #[arg(long, value_name = "NAME", value_parser = GroupName::new)]
     pub(super) group: Option<GroupName>,
-    /// The nodes to ask, as http://HOST:PORT or grpc://HOST:PORT; without it those that the configuration tells of
+    /// The nodes to ask, as http://HOST:PORT or grpc://HOST:PORT, with TLS as https:// or grpcs://; without it those
+    /// that the configuration tells of
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub(super) addresses: Vec<Endpoint>,
     /// The members of etcd in which the nodes are registered; without it etcd.endpoints, where cluster.discovery is
@@ -144,6 +158,12 @@ pub(super) struct GetArguments {
     /// Asks by gRPC, whatever the scheme of the addresses
     #[arg(long)]
     pub(super) grpc: bool,
+    /// A file with the certificates, in PEM, of the authorities that vouch for the nodes; without it the system's
+    #[arg(long, value_name = "FILE")]
+    pub(super) ca: Option<PathBuf>,
+    /// A file with the token to show; without it $GGCACHE_TOKEN, if there is one
+    #[arg(long, value_name = "FILE")]
+    pub(super) token_file: Option<PathBuf>,
     /// How long the read may take with all its attempts
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = humantime::parse_duration)]
     pub(super) deadline: Duration,
@@ -169,6 +189,17 @@ pub(super) struct TokenArguments {
     /// In which groups; without it in all
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = GroupName::new)]
     pub(super) groups: Vec<GroupName>,
+}
+
+/// Which certificates are made.
+#[derive(Debug, Args)]
+pub(super) struct CertsArguments {
+    /// The directory in which the files are made; it is created if it is missing
+    #[arg(long, value_name = "DIR")]
+    pub(super) out: PathBuf,
+    /// One node, by all the names and addresses at which it is dialled; may be repeated
+    #[arg(long, value_name = "HOST[,HOST…]", required = true)]
+    pub(super) node: Vec<String>,
 }
 
 /// Where the configuration comes from. All commands take the same, so that `config` and `check` can tell

@@ -2,7 +2,10 @@
 
 use std::{
     borrow::Cow,
-    io::{self, IsTerminal as _, Write as _},
+    env,
+    ffi::OsString,
+    fs::File,
+    io::{self, IsTerminal as _, Read as _, Write as _},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     os::unix::ffi::OsStrExt as _,
     process::ExitCode,
@@ -23,6 +26,10 @@ use crate::{
 
 /// The exit code for a key that is not there.
 const EXIT_ABSENT: u8 = 3;
+/// Holds the token in place of `--token-file`.
+const TOKEN_VARIABLE: &str = "GGCACHE_TOKEN";
+/// As much of a token's file is read, in bytes.
+const TOKEN_BYTES_MAX: u64 = 8 << 10;
 
 /// Reads the key that `arguments` name. Exit code 0 with its value on standard output, 3 if there is no such key, 2 if
 /// the command line is wrong.
@@ -37,11 +44,18 @@ pub(super) fn run(arguments: &GetArguments, config: &Config) -> anyhow::Result<E
             return Ok(ExitCode::from(EXIT_WRONG));
         }
     };
+    let token = token(arguments, env::var_os(TOKEN_VARIABLE))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.context("can't start the runtime")?;
     let begun = Instant::now();
     let found = runtime.block_on(async {
-        let builder = Client::builder().deadline(arguments.deadline);
+        let mut builder = Client::builder().deadline(arguments.deadline);
+        if let Some(file) = &arguments.ca {
+            builder = builder.ca(file);
+        }
+        if let Some(token) = token {
+            builder = builder.bearer_token(token);
+        }
         let builder = if is_by_etcd(arguments, config) {
             by_etcd(builder, arguments, config)?
         } else {
@@ -70,6 +84,24 @@ fn key(arguments: &GetArguments) -> Result<Key, String> {
         Cow::Borrowed(given)
     };
     Key::new(bytes).map_err(|error| error.to_string())
+}
+
+/// The token to show, from a file or the environment. Neither of them is told in an error.
+fn token(arguments: &GetArguments, variable: Option<OsString>) -> anyhow::Result<Option<String>> {
+    let token = match (&arguments.token_file, variable) {
+        (Some(file), _) => {
+            let mut token = String::new();
+            let read =
+                File::open(file).and_then(|file| file.take(TOKEN_BYTES_MAX).read_to_string(&mut token));
+            read.with_context(|| format!("can't read the token from {}", file.display()))?;
+            token
+        }
+        (None, Some(token)) if !token.is_empty() => {
+            token.into_string().map_err(|_| anyhow::anyhow!("{TOKEN_VARIABLE} is not text"))?
+        }
+        (None, _) => return Ok(None),
+    };
+    Ok(Some(token.trim().to_owned()))
 }
 
 /// The group that is named, or else the one that a request without a name means.
@@ -101,7 +133,9 @@ fn by_etcd(
         etcd.validate().context("--etcd")?;
     }
     let service = arguments.service.as_deref().unwrap_or(&config.cluster.service);
-    let protocol = if arguments.grpc { Protocol::Grpc } else { Protocol::Http };
+    // Over HTTP nodes say themselves whether they speak TLS.
+    let grpc = Protocol::Grpc.with_tls(config.node.tls.is_some());
+    let protocol = if arguments.grpc { grpc } else { Protocol::Http };
     Ok(builder.endpoints(crate::client::EtcdEndpoints::new(&etcd, service, protocol)?))
 }
 
@@ -115,21 +149,23 @@ fn endpoints(arguments: &GetArguments, config: &Config) -> Vec<Endpoint> {
     if !arguments.addresses.is_empty() {
         let mut endpoints = arguments.addresses.clone();
         if arguments.grpc {
-            endpoints.iter_mut().for_each(|endpoint| endpoint.protocol = Protocol::Grpc);
+            for endpoint in &mut endpoints {
+                endpoint.protocol = Protocol::Grpc.with_tls(endpoint.protocol.has_tls());
+            }
         }
         return endpoints;
     }
     if !arguments.grpc {
-        return Address::new(&dialled(config.api.listen).to_string())
-            .map(Endpoint::http)
-            .into_iter()
-            .collect();
+        let protocol = Protocol::Http.with_tls(config.api.tls.is_some());
+        let address = Address::new(&dialled(config.api.listen).to_string());
+        return address.map(|address| Endpoint { protocol, address }).into_iter().collect();
     }
     // The service stands on the peer plane too, which is never switched off.
-    if config.cluster.peers.is_empty() {
-        vec![Endpoint::grpc(config.node.advertise.clone())]
-    } else {
-        config.cluster.peers.iter().cloned().map(Endpoint::grpc).collect()
+    let protocol = Protocol::Grpc.with_tls(config.node.tls.is_some());
+    let endpoint = |address: &Address| Endpoint { protocol, address: address.clone() };
+    match config.cluster.peers.as_slice() {
+        [] => vec![endpoint(&config.node.advertise)],
+        peers => peers.iter().map(endpoint).collect(),
     }
 }
 
@@ -186,7 +222,10 @@ mod tests {
     use clap::Parser as _;
 
     use super::*;
-    use crate::cli::args::{Arguments, Command};
+    use crate::{
+        cli::args::{Arguments, Command},
+        net::{TlsConfig, TlsPlane},
+    };
 
     fn arguments(line: &str) -> GetArguments {
         match Arguments::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}")) {
@@ -248,5 +287,30 @@ mod tests {
         let named = "ggcache get k --addresses http://a:1,grpc://b:2";
         assert_eq!(text(named, &config), "http://a:1 grpc://b:2");
         assert_eq!(text(&format!("{named} --grpc"), &config), "grpc://a:1 grpc://b:2");
+        let named = "ggcache get k --addresses https://a:1,http://b:2";
+        assert_eq!(text(&format!("{named} --grpc"), &config), "grpcs://a:1 grpc://b:2");
+        let tls = |plane| TlsConfig { plane, cert: "c".into(), key: "k".into(), ca: Some("ca".into()) };
+        config.api.tls = Some(tls(TlsPlane::Api));
+        assert_eq!(text("ggcache get k", &config), "https://127.0.0.1:8001");
+        assert_eq!(text("ggcache get k --grpc", &config), "grpc://a:1 grpc://b:1");
+        config.node.tls = Some(tls(TlsPlane::Peer));
+        assert_eq!(text("ggcache get k --grpc", &config), "grpcs://a:1 grpcs://b:1");
+    }
+
+    #[test]
+    fn a_token_is_in_a_file_or_in_the_environment() {
+        let directory = tempfile::tempdir().expect("a folder");
+        let path = directory.path().join("token");
+        std::fs::write(&path, "of-the-file\n").expect("a file");
+        let file = format!("ggcache get k --token-file {}", path.display());
+        let found = |line: &str, variable: Option<&str>| {
+            token(&arguments(line), variable.map(OsString::from)).expect("readable")
+        };
+        assert_eq!(found(&file, Some("of-the-variable")).as_deref(), Some("of-the-file"));
+        assert_eq!(found("ggcache get k", Some("of-the-variable")).as_deref(), Some("of-the-variable"));
+        assert_eq!(found("ggcache get k", Some("")), None);
+        assert_eq!(found("ggcache get k", None), None);
+        let missing = token(&arguments("ggcache get k --token-file /nowhere/token"), None);
+        assert!(missing.is_err_and(|error| error.to_string() == "can't read the token from /nowhere/token"));
     }
 }

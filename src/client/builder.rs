@@ -1,6 +1,6 @@
 //! What a client is made of, with its defaults.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use thiserror::Error;
 
@@ -8,8 +8,10 @@ use super::{
     Client, Endpoint, Endpoints, Shared, StaticEndpoints,
     nodes::Nodes,
     retry::RetryBudget,
+    token::Authorization,
     wire::{Connect, Wires},
 };
+use crate::net::{Dialler, TlsError};
 
 /// Builds a [`Client`].
 #[derive(Debug)]
@@ -18,6 +20,17 @@ pub struct ClientBuilder {
     deadline: Duration,
     connect_timeout: Duration,
     value_bytes_max: usize,
+    ca: Option<PathBuf>,
+    token: Option<Secret>,
+}
+
+/// Kept out of `Debug`.
+struct Secret(String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
 }
 
 /// A client can't be built.
@@ -27,6 +40,10 @@ pub enum BuildError {
     NoAddresses,
     #[error("the deadline is zero, and a read needs some time")]
     NoTime,
+    #[error("the file of authorities can't be used")]
+    Authorities(#[source] TlsError),
+    #[error("the token is empty, or has characters other than visible ASCII")]
+    Token,
     #[error("the HTTP client can't be built")]
     Http(#[source] reqwest::Error),
     #[cfg(feature = "grpc")]
@@ -44,6 +61,8 @@ impl Default for ClientBuilder {
             deadline: Duration::from_secs(2),
             connect_timeout: Duration::from_secs(1),
             value_bytes_max: 64 << 20,
+            ca: None,
+            token: None,
         }
     }
 }
@@ -85,13 +104,42 @@ impl ClientBuilder {
         self
     }
 
+    /// A file with the certificates, in PEM, of the authorities that vouch for the nodes; by default they are the
+    /// system's. Only endpoints with TLS ask for any.
+    #[must_use]
+    pub fn ca(mut self, file: impl Into<PathBuf>) -> Self {
+        self.ca = Some(file.into());
+        self
+    }
+
+    /// Shows a token with each request, as `authorization: Bearer …`. Without TLS whoever is on the way reads it.
+    #[must_use]
+    pub fn bearer_token(mut self, token: impl Into<String>) -> Self {
+        self.token = Some(Secret(token.into()));
+        self
+    }
+
     /// The client. It connects when it is first asked.
     ///
     /// # Errors
     /// See [`BuildError`]. Addresses that come later and can't be asked are left out, with a warning in the log.
     pub fn build(self) -> Result<Client, BuildError> {
-        let wires = Wires::new(self.connect_timeout, self.value_bytes_max)?;
+        let dialler = match &self.ca {
+            Some(file) => Dialler::from_file(file).map_err(BuildError::Authorities)?,
+            None if self.may_need_tls() => Dialler::system(),
+            None => Dialler::nobody(),
+        };
+        let token = self.token.as_ref().map(|Secret(token)| Authorization::bearer(token)).transpose()?;
+        let wires = Wires::new(self.connect_timeout, self.value_bytes_max, dialler, token)?;
         self.build_with(Box::new(wires))
+    }
+
+    /// Whether a node is asked by TLS, or one may come that is.
+    fn may_need_tls(&self) -> bool {
+        self.endpoints.as_ref().is_some_and(|endpoints| {
+            let known = endpoints.watch();
+            !endpoints.is_final() || known.borrow().iter().any(|endpoint| endpoint.protocol.has_tls())
+        })
     }
 
     pub(super) fn build_with(self, connect: Box<dyn Connect>) -> Result<Client, BuildError> {

@@ -12,11 +12,46 @@ use crate::cluster::{Address, AddressError};
 pub enum Protocol {
     /// Over HTTP, at the node's api plane. Keys are any bytes.
     Http,
+    /// As [`Http`](Self::Http), with TLS.
+    Https,
     /// By the gRPC service `GGroupCache`, at the node's api or peer plane. Keys are text.
     Grpc,
+    /// As [`Grpc`](Self::Grpc), with TLS.
+    Grpcs,
 }
 
-/// Where and how one node is asked. Written `http://host:port` or `grpc://host:port`; without a scheme it is HTTP.
+impl Protocol {
+    const ALL: [Self; 4] = [Self::Http, Self::Https, Self::Grpc, Self::Grpcs];
+
+    /// The scheme in an endpoint's URL.
+    pub const fn scheme(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+            Self::Grpc => "grpc",
+            Self::Grpcs => "grpcs",
+        }
+    }
+
+    /// Whether it is spoken by TLS.
+    pub const fn has_tls(self) -> bool {
+        matches!(self, Self::Https | Self::Grpcs)
+    }
+
+    /// The same with TLS, or without.
+    #[must_use]
+    pub const fn with_tls(self, has_tls: bool) -> Self {
+        match (self, has_tls) {
+            (Self::Http | Self::Https, false) => Self::Http,
+            (Self::Http | Self::Https, true) => Self::Https,
+            (Self::Grpc | Self::Grpcs, false) => Self::Grpc,
+            (Self::Grpc | Self::Grpcs, true) => Self::Grpcs,
+        }
+    }
+}
+
+/// Where and how one node is asked. Written `http://host:port` or `grpc://host:port`, with TLS `https://host:port` or
+/// `grpcs://host:port`; without a scheme it is HTTP.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Endpoint {
     /// How.
@@ -28,7 +63,9 @@ pub struct Endpoint {
 /// Why a text is not an endpoint.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum EndpointError {
-    #[error("{0:?} has a scheme other than http and grpc; write for example http://127.0.0.1:8000")]
+    #[error(
+        "{0:?} has a scheme other than http, https, grpc and grpcs; write for example http://127.0.0.1:8000"
+    )]
     Scheme(String),
     #[error("{0:?} has something after the port; write for example http://127.0.0.1:8000")]
     Path(String),
@@ -55,9 +92,10 @@ impl FromStr for Endpoint {
         let echo = || text.chars().take(80).collect::<String>();
         let (protocol, rest) = match text.split_once("://") {
             None => (Protocol::Http, text),
-            Some(("http", rest)) => (Protocol::Http, rest),
-            Some(("grpc", rest)) => (Protocol::Grpc, rest),
-            Some(_) => return Err(EndpointError::Scheme(echo())),
+            Some((scheme, rest)) => {
+                let known = Protocol::ALL.into_iter().find(|protocol| protocol.scheme() == scheme);
+                (known.ok_or_else(|| EndpointError::Scheme(echo()))?, rest)
+            }
         };
         let address = rest.strip_suffix('/').unwrap_or(rest);
         if address.contains(['/', '?', '#', '@']) {
@@ -69,11 +107,7 @@ impl FromStr for Endpoint {
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = match self.protocol {
-            Protocol::Http => "http",
-            Protocol::Grpc => "grpc",
-        };
-        write!(f, "{scheme}://{}", self.address)
+        write!(f, "{}://{}", self.protocol.scheme(), self.address)
     }
 }
 
@@ -123,12 +157,14 @@ mod tests {
             ("http://localhost:8000/", "http://localhost:8000"),
             ("localhost:8000", "http://localhost:8000"),
             ("grpc://[::1]:10001", "grpc://[::1]:10001"),
+            ("https://localhost:8000/", "https://localhost:8000"),
+            ("grpcs://localhost:10001", "grpcs://localhost:10001"),
         ] {
             let endpoint: Endpoint = text.parse().expect(text);
             assert_eq!(endpoint.to_string(), written);
         }
         for (text, message) in [
-            ("https://localhost:8000", "other than http and grpc"),
+            ("ftp://localhost:8000", "other than http, https, grpc and grpcs"),
             ("http://localhost:8000/api", "after the port"),
             ("http://user@localhost:8000", "after the port"),
             ("http://localhost", "has no port"),

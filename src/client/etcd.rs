@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// The nodes that are registered under a service. Over HTTP those that serve the API plane, at the address that they
-/// name; over gRPC all, at their peer planes.
+/// name, and with TLS if they say so; over gRPC all, at their peer planes, with TLS if the protocol is that with TLS.
 #[derive(Debug)]
 pub struct EtcdEndpoints {
     endpoints: watch::Receiver<Vec<Endpoint>>,
@@ -49,26 +49,32 @@ impl Endpoints for EtcdEndpoints {
 }
 
 fn endpoint(node: &Listed, protocol: Protocol) -> Option<Endpoint> {
-    let address = match protocol {
-        Protocol::Grpc => Some(node.address.clone()).filter(may_be_asked)?,
-        Protocol::Http => api_address(node)?,
-    };
-    Some(Endpoint { protocol, address })
+    match protocol {
+        Protocol::Grpc | Protocol::Grpcs => {
+            let address = Some(node.address.clone()).filter(may_be_asked)?;
+            Some(Endpoint { protocol, address })
+        }
+        Protocol::Http | Protocol::Https => api(node),
+    }
 }
 
 /// Where the API plane is dialled. A node that listens on every interface names none of them: then it is at the host
 /// that its peers know.
 ///
 /// Never link-local: whoever can write to etcd would send clients to a cloud's metadata service.
-fn api_address(node: &Listed) -> Option<Address> {
-    let api = node.api.as_deref()?;
+fn api(node: &Listed) -> Option<Endpoint> {
+    let named = node.api.as_deref()?;
+    let (protocol, api) = match named.strip_prefix("https://") {
+        Some(api) => (Protocol::Https, api),
+        None => (Protocol::Http, named),
+    };
     let address = Address::new(api).ok().or_else(|| {
         let (host, _) = node.address.as_str().rsplit_once(':')?;
         let (everywhere, port) = api.rsplit_once(':')?;
         let is_everywhere = matches!(everywhere, "0.0.0.0" | "[::]");
         is_everywhere.then(|| Address::new(&format!("{host}:{port}")).ok())?
     });
-    address.filter(may_be_asked)
+    address.filter(may_be_asked).map(|address| Endpoint { protocol, address })
 }
 
 fn may_be_asked(address: &Address) -> bool {
@@ -93,11 +99,16 @@ mod tests {
             (Some("[::]:8000"), Some("http://db1.example:8000")),
             (Some("169.254.169.254:80"), None),
             (Some("[fe80::1]:80"), None),
+            (Some("https://10.0.0.7:8000"), Some("https://10.0.0.7:8000")),
+            (Some("https://0.0.0.0:8000"), Some("https://db1.example:8000")),
+            (Some("https://169.254.169.254:80"), None),
+            (Some("ftp://10.0.0.7:8000"), None),
             (Some("nonsense"), None),
             (None, None),
         ] {
             assert_eq!(text(api, Protocol::Http).as_deref(), url, "{api:?}");
             assert_eq!(text(api, Protocol::Grpc).as_deref(), Some("grpc://db1.example:10001"), "{api:?}");
+            assert_eq!(text(api, Protocol::Grpcs).as_deref(), Some("grpcs://db1.example:10001"), "{api:?}");
         }
     }
 }

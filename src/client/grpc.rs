@@ -2,15 +2,19 @@
 
 use std::{error::Error as _, time::Duration};
 
+use http::{Uri, header};
+use hyper_util::client::legacy::connect::HttpConnector;
 use tonic::{
     Code, Request,
+    metadata::AsciiMetadataValue,
     transport::{self, Channel},
 };
 
-use super::{BuildError, Endpoint, Fetched, error::Failure, wire::Wire};
+use super::{BuildError, Endpoint, Fetched, error::Failure, token::Authorization, wire::Wire};
 use crate::{
     error::ErrorCode,
     group::{BoxFuture, GroupName, Key},
+    net::{Dialler, TlsConnect},
     rpc::{
         self,
         ggroupcachepb::{Request as GetRequest, g_group_cache_client::GGroupCacheClient},
@@ -27,6 +31,7 @@ const MESSAGE_OVERHEAD: usize = 64;
 #[derive(Debug)]
 pub(super) struct GrpcWire {
     client: GGroupCacheClient<Channel>,
+    token: Option<Authorization>,
     endpoint: Endpoint,
     value_bytes_max: usize,
 }
@@ -36,17 +41,24 @@ impl GrpcWire {
         endpoint: &Endpoint,
         connect_timeout: Duration,
         value_bytes_max: usize,
+        tls: Option<&Dialler>,
+        token: Option<Authorization>,
     ) -> Result<Self, BuildError> {
-        let channel = transport::Endpoint::from_shared(format!("http://{}", endpoint.address))
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        let connector = TlsConnect::new(connector, tls, connect_timeout);
+        let (scheme, address) = (if tls.is_some() { "https" } else { "http" }, &endpoint.address);
+        let origin = Uri::try_from(format!("{scheme}://{address}")).expect("an address is a URI's authority");
+        let channel = transport::Endpoint::from_shared(format!("http://{address}"))
             .map_err(BuildError::Grpc)?
-            .connect_timeout(connect_timeout)
-            .tcp_nodelay(true)
+            // The connector does what the scheme says.
+            .origin(origin)
             .http2_keep_alive_interval(KEEP_ALIVE)
             .keep_alive_timeout(KEEP_ALIVE)
-            .connect_lazy();
+            .connect_with_connector_lazy(connector);
         let client = GGroupCacheClient::new(channel)
             .max_decoding_message_size(value_bytes_max.saturating_add(MESSAGE_OVERHEAD));
-        Ok(Self { client, endpoint: endpoint.clone(), value_bytes_max })
+        Ok(Self { client, token, endpoint: endpoint.clone(), value_bytes_max })
     }
 
     async fn ask(
@@ -60,6 +72,11 @@ impl GrpcWire {
         let mut request = Request::new(GetRequest { group: group.to_string(), key: key.to_owned() });
         // The node need not go on for longer than it is waited for.
         request.set_timeout(patience);
+        if let Some(token) = self.token.as_ref().and_then(|token| token.value().to_str().ok()?.parse().ok()) {
+            let mut token: AsciiMetadataValue = token;
+            token.set_sensitive(true);
+            request.metadata_mut().insert(header::AUTHORIZATION.as_str(), token);
+        }
         match self.client.clone().get(request).await {
             Ok(response) => {
                 let bytes = response.into_inner().value;
@@ -208,7 +225,7 @@ mod tests {
             let _ = stream.read_to_end(&mut Vec::new()).await;
         });
         let node = format!("grpc://{address}").parse().expect("valid");
-        let wire = GrpcWire::new(&node, Duration::from_secs(10), 10).expect("valid");
+        let wire = GrpcWire::new(&node, Duration::from_secs(10), 10, None, None).expect("valid");
         let (group, key) = (GroupName::new("g").expect("valid"), Key::new("k").expect("valid"));
         let failure = wire.ask(&group, &key, Duration::from_secs(10)).await.expect_err("nobody took it");
         assert!(matches!(failure, Failure::Unreachable(..)), "{failure:?}");
@@ -219,7 +236,7 @@ mod tests {
 
     #[tokio::test]
     async fn keys_that_are_not_text_are_refused_before_they_are_sent() {
-        let wire = GrpcWire::new(&node(), Duration::from_secs(1), 10).expect("valid");
+        let wire = GrpcWire::new(&node(), Duration::from_secs(1), 10, None, None).expect("valid");
         let group = GroupName::new("g").expect("valid");
         let key = Key::new([0xff]).expect("valid");
         let failure = wire.ask(&group, &key, Duration::from_secs(1)).await.expect_err("not text");

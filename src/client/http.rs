@@ -3,14 +3,15 @@
 use std::{fmt::Write as _, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderName, StatusCode, header};
+use http::{HeaderMap, HeaderName, StatusCode, header};
 use serde::Deserialize;
 
-use super::{BuildError, Endpoint, Fetched, error::Failure, wire::Wire};
+use super::{BuildError, Endpoint, Fetched, error::Failure, token::Authorization, wire::Wire};
 use crate::{
     codec::{base64url_encode, percent_encode},
     error::ErrorCode,
     group::{BoxFuture, GroupName, Key},
+    net::Dialler,
 };
 
 /// The largest problem that is read, in bytes. A node's is far smaller.
@@ -25,10 +26,16 @@ pub(super) struct HttpClient {
 }
 
 impl HttpClient {
-    pub(super) fn new(connect_timeout: Duration, value_bytes_max: usize) -> Result<Self, BuildError> {
-        // The first one stays: there may be one already.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+    pub(super) fn new(
+        connect_timeout: Duration,
+        value_bytes_max: usize,
+        dialler: &Dialler,
+        token: Option<&Authorization>,
+    ) -> Result<Self, BuildError> {
+        let token = token.map(|token| (header::AUTHORIZATION, token.value().clone()));
         let client = reqwest::Client::builder()
+            .tls_backend_preconfigured(dialler.http1())
+            .default_headers(HeaderMap::from_iter(token))
             .connect_timeout(connect_timeout)
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
@@ -135,7 +142,7 @@ impl Wire for HttpWire {
 
 /// The key as a resource. URL libraries fold the segments `.` and `..` away, so that those two go into the query.
 fn url(endpoint: &Endpoint, group: &GroupName, key: &Key) -> String {
-    let mut url = format!("http://{}/api", endpoint.address);
+    let mut url = format!("{endpoint}/api");
     // Writing to a string does not fail.
     let _ = match key.as_bytes() {
         key @ (b"." | b"..") => write!(url, "?group={group}&key_b64={}", base64url_encode(key)),

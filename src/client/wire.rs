@@ -4,8 +4,11 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
-use super::{BuildError, Endpoint, Protocol, error::Failure, http::HttpClient};
-use crate::group::{BoxFuture, GroupName, Key};
+use super::{BuildError, Endpoint, Protocol, error::Failure, http::HttpClient, token::Authorization};
+use crate::{
+    group::{BoxFuture, GroupName, Key},
+    net::Dialler,
+};
 
 /// A value, and what the answer said of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,16 +55,29 @@ pub(super) struct Wires {
     connect_timeout: Duration,
     #[cfg(feature = "grpc")]
     value_bytes_max: usize,
+    #[cfg(feature = "grpc")]
+    dialler: Dialler,
+    #[cfg(feature = "grpc")]
+    token: Option<Authorization>,
 }
 
 impl Wires {
-    pub(super) fn new(connect_timeout: Duration, value_bytes_max: usize) -> Result<Self, BuildError> {
+    pub(super) fn new(
+        connect_timeout: Duration,
+        value_bytes_max: usize,
+        dialler: Dialler,
+        token: Option<Authorization>,
+    ) -> Result<Self, BuildError> {
         Ok(Self {
-            http: HttpClient::new(connect_timeout, value_bytes_max)?,
+            http: HttpClient::new(connect_timeout, value_bytes_max, &dialler, token.as_ref())?,
             #[cfg(feature = "grpc")]
             connect_timeout,
             #[cfg(feature = "grpc")]
             value_bytes_max,
+            #[cfg(feature = "grpc")]
+            dialler,
+            #[cfg(feature = "grpc")]
+            token,
         })
     }
 }
@@ -69,14 +85,16 @@ impl Wires {
 impl Connect for Wires {
     fn connect(&self, endpoint: &Endpoint) -> Result<Arc<dyn Wire>, BuildError> {
         match endpoint.protocol {
-            Protocol::Http => Ok(Arc::new(self.http.wire(endpoint))),
+            Protocol::Http | Protocol::Https => Ok(Arc::new(self.http.wire(endpoint))),
             #[cfg(feature = "grpc")]
-            Protocol::Grpc => {
-                let wire = super::grpc::GrpcWire::new(endpoint, self.connect_timeout, self.value_bytes_max)?;
+            Protocol::Grpc | Protocol::Grpcs => {
+                let tls = Some(&self.dialler).filter(|_| endpoint.protocol.has_tls());
+                let (timeout, bytes_max) = (self.connect_timeout, self.value_bytes_max);
+                let wire = super::grpc::GrpcWire::new(endpoint, timeout, bytes_max, tls, self.token.clone())?;
                 Ok(Arc::new(wire))
             }
             #[cfg(not(feature = "grpc"))]
-            Protocol::Grpc => Err(BuildError::NoGrpc(endpoint.clone())),
+            Protocol::Grpc | Protocol::Grpcs => Err(BuildError::NoGrpc(endpoint.clone())),
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::{
     access::SealConfig,
     cluster::{Address, WEIGHT_MAX},
     gateway::CorsOrigin,
+    net::TlsConfig,
     settings::{Checks, Faults, Section},
 };
 
@@ -28,6 +29,8 @@ pub struct NodeConfig {
     pub seal: SealConfig,
     /// Whether the peer plane may be open to whoever reaches it.
     pub allow_anyone: bool,
+    /// TLS among the nodes, and towards clients of the peer plane.
+    pub tls: Option<TlsConfig>,
 }
 
 /// The public plane.
@@ -41,6 +44,8 @@ pub struct ApiConfig {
     pub cors_origins: Vec<CorsOrigin>,
     /// What compressed values may take beside the groups' entries, in bytes; none are compressed if it is zero.
     pub compression_memory: u64,
+    /// Its TLS.
+    pub tls: Option<TlsConfig>,
 }
 
 /// The operators' plane.
@@ -52,6 +57,8 @@ pub struct AdminConfig {
     pub hosts: Vec<String>,
     /// Whether it may be open to whoever reaches it.
     pub allow_anyone: bool,
+    /// Its TLS.
+    pub tls: Option<TlsConfig>,
 }
 
 const PEER_PORT: u16 = 10_001;
@@ -79,6 +86,7 @@ impl Default for NodeConfig {
             memory: 256 << 20,
             seal: SealConfig::default(),
             allow_anyone: false,
+            tls: None,
         }
     }
 }
@@ -90,13 +98,19 @@ impl Default for ApiConfig {
             listen: loopback(API_PORT),
             cors_origins: Vec::new(),
             compression_memory: 16 << 20,
+            tls: None,
         }
     }
 }
 
 impl Default for AdminConfig {
     fn default() -> Self {
-        Self { listen: loopback(PEER_PORT + ADMIN_PORT_OFFSET), hosts: Vec::new(), allow_anyone: false }
+        Self {
+            listen: loopback(PEER_PORT + ADMIN_PORT_OFFSET),
+            hosts: Vec::new(),
+            allow_anyone: false,
+            tls: None,
+        }
     }
 }
 
@@ -126,6 +140,8 @@ impl NodeConfig {
             memory: section.bytes("memory", default.memory),
             seal: SealConfig::read(section),
             allow_anyone: section.bool("allow_anyone", default.allow_anyone),
+            // A section of its own.
+            tls: None,
         };
         section.check(config.validate());
         config
@@ -173,6 +189,9 @@ impl NodeConfig {
         }
         checks.number("weight", self.weight, &WEIGHT);
         checks.bytes("memory", self.memory, &MEMORY);
+        if let Some(tls) = &self.tls {
+            checks.nest("tls", tls.validate());
+        }
         checks.finish()
     }
 }
@@ -193,6 +212,8 @@ impl ApiConfig {
             listen,
             cors_origins: section.parsed_list("cors_origins", default.cors_origins, expected),
             compression_memory: section.bytes("compression_memory", default.compression_memory),
+            // A section of its own.
+            tls: None,
         };
         section.check(config.validate());
         config
@@ -229,6 +250,7 @@ impl AdminConfig {
             listen: section.parsed("listen", default, SOCKET),
             hosts: section.strings("hosts", &[]),
             allow_anyone: section.bool("allow_anyone", false),
+            tls: None,
         }
     }
 }

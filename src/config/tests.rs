@@ -13,6 +13,7 @@ use proptest::prelude::*;
 use super::{ApiAddress, Config, FlagSetting, Loaded, Sources};
 use crate::{
     group::GroupConfig,
+    net::{TlsConfig, TlsPlane},
     settings::{Faults, Source},
 };
 
@@ -432,10 +433,12 @@ fn planes_beyond_loopback_are_guarded_or_open_in_plain_words() {
     let hash = |digit: &str| format!("hash = \"sha256:{}\"", digit.repeat(64));
     let token = |scope: &str| format!("[auth.token.ops]\n{}\nscopes = [\"{scope}\"]", hash("a"));
     let peer = "node.listen: 10.0.0.7:1 is not loopback, and whoever reached it could read and drop every key; give all \
-                nodes one secret (node.secret_file), or write node.allow_anyone = true (from ggcache.toml line 2)";
+                nodes one secret (node.secret_file) or certificates ([node.tls]), or write node.allow_anyone = true \
+                (from ggcache.toml line 2)";
     let admin = "admin.listen: 0.0.0.0:2 is not loopback, and the operators' plane would be open to whoever reached it; \
                  make a token with the scope admin (`ggcache token NAME --scopes admin`) and leave that scope out of \
-                 auth.anonymous, or write admin.allow_anyone = true (from ggcache.toml line 2)";
+                 auth.anonymous, ask for certificates (admin.tls.client_ca), or write admin.allow_anyone = true \
+                 (from ggcache.toml line 2)";
     let node = |rest: &str| format!("[node]\nlisten = \"10.0.0.7:1\"\n{rest}");
     let operators = |rest: &str| format!("[admin]\nlisten = \"0.0.0.0:2\"\n{rest}");
     let open = format!("{}\n[auth]\nanonymous = [\"admin\"]", token("admin"));
@@ -605,4 +608,31 @@ proptest! {
             prop_assert_eq!(loaded.config.validate(), Ok(()));
         }
     }
+}
+
+#[test]
+fn tls_is_whole_or_not_there() {
+    let loaded = load("[node.tls]\n[api.tls]\n").expect("nothing is said");
+    assert_eq!((loaded.config.node.tls, loaded.config.api.tls), (None, None));
+    let text = "[node.tls]\ncert = \"n.pem\"\nkey = \"n.key\"\nca = \"ca.pem\"\n\
+                [admin.tls]\ncert = \"a.pem\"\nkey = \"a.key\"\n";
+    let config = load(text).expect("all is said").config;
+    let files = |plane, cert: &str, key: &str, ca: Option<&str>| {
+        Some(TlsConfig { plane, cert: cert.into(), key: key.into(), ca: ca.map(PathBuf::from) })
+    };
+    assert_eq!(config.node.tls, files(TlsPlane::Peer, "n.pem", "n.key", Some("ca.pem")));
+    assert_eq!(config.admin.tls, files(TlsPlane::Admin, "a.pem", "a.key", None));
+    assert_eq!(config.validate(), Ok(()));
+
+    let text = "[node.tls]\ncert = \"n.pem\"\n[api.tls]\nclient_ca = \"ca.pem\"\nkey = 1\n\
+                [admin.tls]\ncert = \"\"\nkey = \"a.key\"\nca = \"ca.pem\"\n";
+    assert_eq!(
+        faults(text),
+        "node.tls.key: it is missing, and TLS needs cert, key and ca; write for example key = \"node.key\" (from ggcache.toml line 1)\n\
+         node.tls.ca: it is missing, and TLS needs cert, key and ca; write for example ca = \"ca.pem\" (from ggcache.toml line 1)\n\
+         api.tls.key: 1 is not a string; write \"1\" (from ggcache.toml line 5)\n\
+         api.tls.cert: it is missing, and TLS needs cert and key; write for example cert = \"node.pem\" (from ggcache.toml line 3)\n\
+         admin.tls.cert: it is empty; write the path of a file in PEM (from ggcache.toml line 7)\n\
+         unknown key admin.tls.ca; did you mean admin.tls.cert? (from ggcache.toml line 9)"
+    );
 }

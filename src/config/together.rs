@@ -22,13 +22,14 @@ pub(super) const CHECKS: &[Check] = &[
     Check { depends: &["group.*.database", "database.*"], run: databases_exist },
     Check { depends: &["node.listen", "api.enabled", "api.listen", "admin.listen"], run: planes_are_apart },
     Check {
-        depends: &["node.listen", "node.secret", "node.secret_file", "node.allow_anyone"],
+        depends: &["node.listen", "node.secret", "node.secret_file", "node.allow_anyone", "node.tls.*"],
         run: the_peer_plane_is_guarded,
     },
     Check {
         depends: &[
             "admin.listen",
             "admin.allow_anyone",
+            "admin.tls.*",
             "auth.anonymous",
             "auth.token.*",
             "auth.token.*.hash",
@@ -104,13 +105,14 @@ fn the_peer_plane_is_guarded(config: &Config, checks: &mut Checks) {
     // Any one of these is enough.
     let is_guarded = is_loopback(node.listen)
         || node.seal.is_on() // nodes know each other by a secret
+        || node.tls.is_some() // or by certificates
         || node.allow_anyone;
     if !is_guarded {
         checks.fault(
             "node.listen",
             format!(
                 "{} is not loopback, and whoever reached it could read and drop every key; give all nodes one secret \
-                 (node.secret_file), or write node.allow_anyone = true",
+                 (node.secret_file) or certificates ([node.tls]), or write node.allow_anyone = true",
                 node.listen
             ),
         );
@@ -122,14 +124,15 @@ fn the_admin_plane_is_guarded(config: &Config, checks: &mut Checks) {
     // Any one of these is enough.
     let is_guarded = is_loopback(admin.listen)
         || config.auth.guards_admin() // a token with the scope opens it, and nothing else
+        || admin.tls.as_ref().is_some_and(|tls| tls.ca.is_some()) // or a certificate
         || admin.allow_anyone;
     if !is_guarded {
         checks.fault(
             "admin.listen",
             format!(
                 "{} is not loopback, and the operators' plane would be open to whoever reached it; make a token with the \
-                 scope admin (`ggcache token NAME --scopes admin`) and leave that scope out of auth.anonymous, or write \
-                 admin.allow_anyone = true",
+                 scope admin (`ggcache token NAME --scopes admin`) and leave that scope out of auth.anonymous, ask for \
+                 certificates (admin.tls.client_ca), or write admin.allow_anyone = true",
                 admin.listen
             ),
         );

@@ -128,7 +128,7 @@ impl Site {
     pub(super) async fn serve_as(&self, kind: PlaneKind) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("bound");
-        let plane = Plane { name: "api", listener, connections: metrics::Gauge::noop() };
+        let plane = Plane { name: "api", listener, tls: None, connections: metrics::Gauge::noop() };
         let gateway = match kind {
             PlaneKind::Api => Gateway::api(self.parts.clone()),
             PlaneKind::Admin => Gateway::admin(self.parts.clone()),

@@ -116,7 +116,7 @@ where
 /// If the connection broke.
 pub(super) async fn serve<S, H>(
     stream: Guarded<S>,
-    client: SocketAddr,
+    connection: Connection<H::Session>,
     handler: Arc<H>,
     rpcs: Option<Routes>,
     limits: &LimitsConfig,
@@ -127,9 +127,9 @@ where
     H: Handler,
 {
     let limits = Limits::from(limits);
+    let client = connection.client;
     let streams = Arc::new(Streams::default());
     let opened = Arc::clone(&streams);
-    let connection = Connection { client, session: H::Session::default() };
     let shared = Arc::new((handler, connection, rpcs));
     let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
         let mut open = Open::new(&opened);
@@ -138,7 +138,11 @@ where
             let (handler, connection, rpcs) = &*shared;
             let response = match rpcs {
                 Some(rpcs) if is_grpc(request.headers()) => {
+                    // Where a service finds who asks.
                     request.extensions_mut().insert(Client(connection.client));
+                    if let Some(identity) = &connection.identity {
+                        request.extensions_mut().insert(Arc::clone(identity));
+                    }
                     call(rpcs.clone(), request).await.map(Either::Right)
                 }
                 _ => handler.call(request, connection).await.map(Either::Left),

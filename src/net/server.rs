@@ -8,6 +8,7 @@ use http_body::Body;
 use hyper::{body::Incoming, server::conn::http1};
 use hyper_util::rt::TokioIo;
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
 };
@@ -15,7 +16,7 @@ use tokio::{
 #[cfg(feature = "grpc")]
 use super::http2;
 use super::{
-    LimitsConfig,
+    Identity, LimitsConfig, Tls,
     guarded::{Guarded, Patience},
 };
 use crate::task::Tasks;
@@ -25,6 +26,8 @@ use crate::task::Tasks;
 pub struct Connection<S> {
     /// The other end.
     pub client: SocketAddr,
+    /// Who that is, by a certificate that was verified; `None` without TLS, and for a client that showed none.
+    pub identity: Option<Arc<Identity>>,
     /// What the handler keeps with the connection.
     pub session: S,
 }
@@ -54,6 +57,8 @@ pub struct Plane {
     pub name: &'static str,
     /// The bound socket.
     pub listener: TcpListener,
+    /// What it speaks TLS with; `None` for plain connections.
+    pub tls: Option<Tls>,
     /// Open connections.
     pub connections: metrics::Gauge,
 }
@@ -85,8 +90,14 @@ pub async fn serve_with<H: Handler>(
         limit => limit,
     }));
     let stopping = tasks.stopping().clone();
-    let served =
-        Served { handler: Arc::new(handler), rpcs, limits, connections: plane.connections.clone(), tasks };
+    let served = Served {
+        handler: Arc::new(handler),
+        rpcs,
+        tls: plane.tls.clone(),
+        limits,
+        connections: plane.connections.clone(),
+        tasks,
+    };
     let mut complained = false;
     loop {
         let accepted = tokio::select! {
@@ -126,6 +137,7 @@ pub async fn serve_with<H: Handler>(
 struct Served<H> {
     handler: Arc<H>,
     rpcs: Option<Rpcs>,
+    tls: Option<Tls>,
     limits: LimitsConfig,
     connections: metrics::Gauge,
     tasks: Tasks,
@@ -134,11 +146,39 @@ struct Served<H> {
 impl<H: Handler> Served<H> {
     /// Serves a connection in a task of its own.
     fn begin(&self, stream: TcpStream, client: SocketAddr, slot: OwnedSemaphorePermit) {
-        let Self { handler, rpcs, limits, connections, tasks } = self;
-        let connection =
-            connection(stream, client, Arc::clone(handler), rpcs.clone(), *limits, tasks.clone());
-        let connections = connections.clone();
-        tasks.spawn(async move {
+        let Self { handler, rpcs, tls, limits, tasks, .. } = self;
+        // An answer is written in one piece; waiting for more would only delay it.
+        let _ = stream.set_nodelay(true);
+        let (handler, rpcs, limits, tasks) = (Arc::clone(handler), rpcs.clone(), *limits, tasks.clone());
+        let connection = Connection { client, identity: None, session: H::Session::default() };
+        let Some(tls) = tls.clone() else {
+            return self.spawn(slot, async move {
+                // Where HTTP/2 is spoken, the look at the first bytes waits for them.
+                #[cfg(not(feature = "grpc"))]
+                if tasks.stopping().is_cancelled() {
+                    let _ = tokio::time::timeout(HEAD_GRACE, stream.readable()).await;
+                }
+                self::connection(stream, connection, handler, rpcs, limits, tasks).await;
+            });
+        };
+        self.spawn(slot, async move {
+            let shaken = tokio::select! {
+                shaken = tls.accept(stream, limits.header_timeout) => shaken,
+                () = stopped_for(&tasks, HEAD_GRACE) => return,
+            };
+            match shaken {
+                Ok((stream, identity)) => {
+                    let connection = Connection { identity, ..connection };
+                    self::connection(stream, connection, handler, rpcs, limits, tasks).await;
+                }
+                Err(error) => ended(client, Some(&error)),
+            }
+        });
+    }
+
+    fn spawn(&self, slot: OwnedSemaphorePermit, connection: impl Future<Output = ()> + Send + 'static) {
+        let connections = self.connections.clone();
+        self.tasks.spawn(async move {
             connections.increment(1.0);
             connection.await;
             connections.decrement(1.0);
@@ -159,21 +199,18 @@ async fn accept(
 /// Out of descriptors: they come back when connections end, not by asking at once again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-async fn connection<H: Handler>(
-    stream: TcpStream,
-    client: SocketAddr,
+async fn connection<S, H>(
+    stream: S,
+    connection: Connection<H::Session>,
     handler: Arc<H>,
     rpcs: Option<Rpcs>,
     limits: LimitsConfig,
     tasks: Tasks,
-) {
-    // An answer is written in one piece; waiting for more would only delay it.
-    let _ = stream.set_nodelay(true);
-    // Where HTTP/2 is spoken, the look at the first bytes below waits for them.
-    #[cfg(not(feature = "grpc"))]
-    if tasks.stopping().is_cancelled() {
-        let _ = tokio::time::timeout(HEAD_GRACE, stream.readable()).await;
-    }
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    H: Handler,
+{
+    let client = connection.client;
     let patience = Patience { head: limits.header_timeout, idle: limits.idle_timeout };
     let (stream, phase) = Guarded::new(stream, patience);
     #[cfg(feature = "grpc")]
@@ -189,7 +226,7 @@ async fn connection<H: Handler>(
             Ok(true) => {
                 // From here on streams are looked after, and no longer the bytes that come.
                 phase.busy();
-                let served = http2::serve(stream, client, handler, rpcs, &limits, tasks).await;
+                let served = http2::serve(stream, connection, handler, rpcs, &limits, tasks).await;
                 return ended(client, served.err().as_ref().map(|error| error as _));
             }
             Err(error) => return ended(client, Some(&error)),
@@ -197,7 +234,6 @@ async fn connection<H: Handler>(
     };
     #[cfg(not(feature = "grpc"))]
     let _ = rpcs;
-    let connection = Connection { client, session: H::Session::default() };
     // One count for all that a request needs of its connection.
     let shared = Arc::new((handler, connection, phase.clone(), tasks.clone()));
     let watched = phase;
@@ -238,7 +274,6 @@ async fn connection<H: Handler>(
 }
 
 /// Ends some time after the node began to stop.
-#[cfg(feature = "grpc")]
 async fn stopped_for(tasks: &Tasks, time: Duration) {
     tasks.stopping().cancelled().await;
     tokio::time::sleep(time).await;
@@ -280,7 +315,7 @@ mod tests {
     async fn plane() -> (Plane, SocketAddr) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("bound");
-        (Plane { name: "api", listener, connections: metrics::Gauge::noop() }, address)
+        (Plane { name: "api", listener, tls: None, connections: metrics::Gauge::noop() }, address)
     }
 
     /// The head of the next answer, whose body is `yes`.

@@ -50,7 +50,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_load_that_may_not_be_sent_is_not_sent() {
-        let rate = RateConfig { origin: "2/h".parse().expect("a rate"), ..RateConfig::default() };
+        let rate = RateConfig { origin: "1/h burst 2".parse().expect("a rate"), ..RateConfig::default() };
         let limiter = Arc::new(Limiter::new(rate, &NodeMetrics::new()));
         let origin = Arc::new(MapLoader::default());
         let limited = Limited::new(Arc::clone(&origin), limiter);

@@ -7,6 +7,7 @@ use tokio::{
     net::TcpListener,
 };
 
+use super::PeerGate;
 use crate::{
     access::{PeerSecret, Sealer, Secrets, Verifier},
     cluster::{Address, Epoch, Node, View, ViewCell},
@@ -16,6 +17,7 @@ use crate::{
         Handover, Invalidation, Key, LoadError, Outcome, PEEKED_BYTES_MAX, PeekMany, PeerAnswer, PeerBatch,
         PeerError, PeerRequest, PeerTransport, Peers, Selection, Value,
     },
+    net::Tls,
     origin::MapLoader,
 };
 
@@ -103,7 +105,7 @@ fn groups(
     Arc::new(Groups::new([group], None).expect("one group"))
 }
 
-fn request(group: &str, key: impl AsRef<[u8]>) -> PeerRequest {
+pub(super) fn request(group: &str, key: impl AsRef<[u8]>) -> PeerRequest {
     PeerRequest {
         group: GroupName::new(group).expect("a name"),
         key: self::key(key),
@@ -380,7 +382,8 @@ async fn memory() {
 #[tokio::test]
 async fn http() {
     let (node, callee, _tasks) = listening().await;
-    let transport = super::HttpTransport::new(Duration::from_secs(1), VALUE_BYTES_MAX).expect("a client");
+    let transport =
+        super::HttpTransport::new(Duration::from_secs(1), VALUE_BYTES_MAX, None).expect("a client");
     test_all(&transport, &node, &callee).await;
 }
 
@@ -388,7 +391,7 @@ async fn http() {
 #[tokio::test]
 async fn grpc() {
     let (node, callee, _tasks) = listening().await;
-    let transport = super::GrpcTransport::new(Duration::from_secs(1), VALUE_BYTES_MAX);
+    let transport = super::GrpcTransport::new(Duration::from_secs(1), VALUE_BYTES_MAX, None);
     test_all(&transport, &node, &callee).await;
 }
 
@@ -400,25 +403,25 @@ fn secrets(letter: &str) -> Secrets {
 /// One of each transport, which seal by the secret of this letter, if one is given.
 fn sealing(letter: Option<&str>) -> Vec<Box<dyn PeerTransport>> {
     let sealer = || letter.map(|letter| Arc::new(Sealer::new(&secrets(letter)).expect("a random number")));
-    let http = super::HttpTransport::new(Duration::from_secs(1), VALUE_BYTES_MAX).expect("a client");
+    let http = super::HttpTransport::new(Duration::from_secs(1), VALUE_BYTES_MAX, None).expect("a client");
     Vec::from([
         Box::new(http.sealing(sealer())) as Box<dyn PeerTransport>,
         #[cfg(feature = "grpc")]
-        Box::new(super::GrpcTransport::new(Duration::from_secs(1), VALUE_BYTES_MAX).sealing(sealer())),
+        Box::new(super::GrpcTransport::new(Duration::from_secs(1), VALUE_BYTES_MAX, None).sealing(sealer())),
     ])
 }
 
 #[tokio::test]
 async fn what_is_sealed_is_answered_like_what_need_not_be() {
     for at in 0..sealing(None).len() {
-        let (node, callee, _tasks) = listening_behind(Some("a"), |callee| callee).await;
+        let (node, callee, _tasks) = listening_behind(Some("a"), None, |callee| callee).await;
         test_all(&*sealing(Some("a")).remove(at), &node, &callee).await;
     }
 }
 
 #[tokio::test]
 async fn strangers_are_refused_whatever_they_ask() {
-    let (node, callee, _tasks) = listening_behind(Some("a"), |callee| callee).await;
+    let (node, callee, _tasks) = listening_behind(Some("a"), None, |callee| callee).await;
     let other_name =
         Address::new(&node.address.as_str().replace("127.0.0.1", "localhost")).expect("an address");
     let other_name = Node::new(other_name);
@@ -459,31 +462,42 @@ pub(super) async fn listening() -> (Node, Callee, crate::task::Tasks) {
 
 /// A callee on a real socket, changed before it is asked.
 async fn listening_as(change: impl FnOnce(Callee) -> Callee) -> (Node, Callee, crate::task::Tasks) {
-    listening_behind(None, change).await
+    listening_behind(None, None, change).await
 }
 
-/// A callee that answers what is sealed by the secret of this letter, if one is given.
+/// As [`listening_as`], with TLS, and for those only who may become peers.
+pub(super) async fn listening_with(
+    change: impl FnOnce(Callee) -> Callee,
+    tls: Option<(Tls, PeerGate)>,
+) -> (Node, Callee, crate::task::Tasks) {
+    listening_behind(None, tls, change).await
+}
+
+/// A callee that answers what is sealed by the secret of this letter, if one is given; with TLS, and for those only who
+/// may become peers, if that is given.
 async fn listening_behind(
     letter: Option<&str>,
+    tls: Option<(Tls, PeerGate)>,
     change: impl FnOnce(Callee) -> Callee,
 ) -> (Node, Callee, crate::task::Tasks) {
+    let (tls, gate) = tls.unzip();
     let since_ms = super::unix_time_ms() - 1;
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = Address::new(&listener.local_addr().expect("bound").to_string()).expect("an address");
     let callee = change(Callee::new(&address));
     let tasks = crate::task::Tasks::new();
     let metrics = crate::telemetry::NodeMetrics::new();
-    let plane = crate::net::Plane { name: "peer", listener, connections: metrics.connections("peer") };
+    let plane = crate::net::Plane { name: "peer", listener, tls, connections: metrics.connections("peer") };
     let (groups, views) = (Arc::clone(&callee.groups), Arc::clone(&callee.views));
     let timeout = Duration::from_secs(5);
     let verifier = letter.map(|letter| Arc::new(Verifier::new(&secrets(letter), address.as_str(), since_ms)));
     let service = super::PeerService::new(Arc::clone(&groups), Arc::clone(&views), metrics.clone(), timeout)
-        .verifying(verifier.clone());
+        .verifying(verifier.clone())
+        .guarded(gate.clone());
     #[cfg(feature = "grpc")]
-    let rpcs = Some(crate::net::Rpcs::new(super::SealedRpcs::new(
-        super::PeerRpcs::server(groups, views, metrics, timeout),
-        verifier,
-    )));
+    let peers = super::PeerRpcs::server(groups, views, metrics, timeout, gate, verifier);
+    #[cfg(feature = "grpc")]
+    let rpcs = Some(crate::net::Rpcs::new(peers));
     #[cfg(not(feature = "grpc"))]
     let rpcs = None;
     let limits = crate::net::LimitsConfig::default();
@@ -498,10 +512,10 @@ async fn a_callee_that_does_not_know_the_other_nodes_sends_the_caller_on() {
         Callee { views: Arc::new(ViewCell::provisional(alone)), ..callee }
     })
     .await;
-    let http = super::HttpTransport::new(Duration::from_secs(1), VALUE_BYTES_MAX).expect("a client");
+    let http = super::HttpTransport::new(Duration::from_secs(1), VALUE_BYTES_MAX, None).expect("a client");
     let mut transports: Vec<Box<dyn PeerTransport>> = vec![Box::new(http)];
     #[cfg(feature = "grpc")]
-    transports.push(Box::new(super::GrpcTransport::new(Duration::from_secs(1), VALUE_BYTES_MAX)));
+    transports.push(Box::new(super::GrpcTransport::new(Duration::from_secs(1), VALUE_BYTES_MAX, None)));
     let first_view = callee.views.load().change([]);
     for transport in &transports {
         let refused =
@@ -530,10 +544,10 @@ async fn a_value_beyond_the_callers_limit_is_refused() {
 fn on_sockets(value_bytes_max: usize) -> Vec<Box<dyn PeerTransport>> {
     let timeout = Duration::from_secs(1);
     Vec::from([
-        Box::new(super::HttpTransport::new(timeout, value_bytes_max).expect("a client"))
+        Box::new(super::HttpTransport::new(timeout, value_bytes_max, None).expect("a client"))
             as Box<dyn PeerTransport>,
         #[cfg(feature = "grpc")]
-        Box::new(super::GrpcTransport::new(timeout, value_bytes_max)),
+        Box::new(super::GrpcTransport::new(timeout, value_bytes_max, None)),
     ])
 }
 
@@ -582,7 +596,8 @@ async fn a_newer_node_is_not_ejected_for_what_it_says() {
     let nodes = [Node::new(newer.clone())];
     let views = Arc::new(ViewCell::new(View::new(Node::new(me), nodes, 8)));
     let origin = Arc::new(MapLoader::default());
-    let transport = super::HttpTransport::new(Duration::from_secs(1), VALUE_BYTES_MAX).expect("a client");
+    let transport =
+        super::HttpTransport::new(Duration::from_secs(1), VALUE_BYTES_MAX, None).expect("a client");
     let parts = GroupParts::alone(Arc::clone(&origin));
     let (clock, tasks, metrics) = (Arc::clone(&parts.clock), parts.tasks.clone(), parts.metrics.clone());
     let patience = Duration::from_secs(5);

@@ -77,6 +77,7 @@ impl Site {
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ggcache"));
         command.args(arguments).current_dir(self.directory.path()).env("GGCACHE_CONFIG", CONFIG);
+        command.env_remove("GGCACHE_TOKEN");
         for (name, _) in std::env::vars_os() {
             if name.to_str().is_some_and(|name| name.starts_with("GGCACHE__")) {
                 command.env_remove(name);

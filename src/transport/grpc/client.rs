@@ -2,10 +2,14 @@
 
 use std::{error::Error as _, sync::Arc, time::Duration};
 
-use tonic::{Code, Response, Status};
+use tonic::{
+    Code, Request, Response, Status,
+    metadata::AsciiMetadataValue,
+    service::{Interceptor, interceptor::InterceptedService},
+};
 
 use super::{
-    super::sealed::Sealing,
+    super::{gate::FROM, sealed::Sealing, tls::PeerTls},
     convert::{answer_in, handover_out, invalidation_out, keys_out, ms_down, words_in},
     links::Links,
     sealed::SealedChannel,
@@ -32,15 +36,38 @@ const ANSWERS_ROOM: usize = 128 * HANDOVER_KEYS_MAX;
 #[derive(Debug)]
 pub struct GrpcTransport {
     links: Links,
+    sender: Sender,
     value_bytes_max: usize,
     sealing: Arc<Sealing>,
 }
 
+/// Puts this node's name into each request, where there is TLS to prove it.
+#[derive(Clone, Debug)]
+struct Sender(Option<AsciiMetadataValue>);
+
+impl Interceptor for Sender {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(from) = &self.0 {
+            request.metadata_mut().insert(FROM, from.clone());
+        }
+        Ok(request)
+    }
+}
+
+type Client = PeerClient<InterceptedService<SealedChannel, Sender>>;
+
 impl GrpcTransport {
     /// A client that gives up a connection attempt after `connect_timeout`, and refuses values of more than
-    /// `value_bytes_max` bytes.
-    pub fn new(connect_timeout: Duration, value_bytes_max: usize) -> Self {
-        Self { links: Links::new(connect_timeout), value_bytes_max, sealing: Arc::default() }
+    /// `value_bytes_max` bytes. It speaks TLS if it is told how.
+    pub fn new(connect_timeout: Duration, value_bytes_max: usize, tls: Option<PeerTls>) -> Self {
+        let links = Links::new(connect_timeout, tls.as_ref().map(|tls| &tls.dialler));
+        let from = tls.map(|tls| tls.from);
+        Self {
+            links,
+            sender: Sender(from.and_then(|from| from.to_str().ok()?.parse().ok())),
+            value_bytes_max,
+            sealing: Arc::default(),
+        }
     }
 
     /// Seals every request, if there is something to seal it with.
@@ -53,7 +80,7 @@ impl GrpcTransport {
         &self,
         node: &Node,
         patience: Duration,
-        ask: impl FnOnce(PeerClient<SealedChannel>) -> F,
+        ask: impl FnOnce(Client) -> F,
     ) -> Result<T, PeerError>
     where
         F: Future<Output = Result<Response<T>, Status>>,
@@ -61,7 +88,9 @@ impl GrpcTransport {
         let seat = self.links.seat(&node.address).map_err(PeerError::unreachable)?;
         let channel =
             SealedChannel::new(seat.channel.clone(), node.address.clone(), Arc::clone(&self.sealing));
-        let client = PeerClient::new(channel).max_decoding_message_size(
+        // The sender's name goes in before the seal, which covers it.
+        let service = InterceptedService::new(channel, self.sender.clone());
+        let client = Client::new(service).max_decoding_message_size(
             self.value_bytes_max.max(PEEKED_BYTES_MAX).saturating_add(ANSWERS_ROOM),
         );
         match tokio::time::timeout(patience, ask(client)).await {
@@ -92,7 +121,7 @@ impl PeerTransport for GrpcTransport {
             digest: request.digest,
             fresh: request.is_fresh,
         };
-        let mut message = tonic::Request::new(message);
+        let mut message = Request::new(message);
         if let Some(trace) = request.trace.and_then(|trace| trace.to_string().parse().ok()) {
             message.metadata_mut().insert(TRACEPARENT, trace);
         }
@@ -120,7 +149,7 @@ impl PeerTransport for GrpcTransport {
             only_cached: batch.only_cached,
         };
         Box::pin(async move {
-            let ask = |mut client: PeerClient<SealedChannel>| async move { client.get_many(message).await };
+            let ask = |mut client: Client| async move { client.get_many(message).await };
             let answered = self.call(node, batch.budget, ask).await?;
             words_in(answered.words, self.value_bytes_max)
         })
@@ -153,7 +182,7 @@ impl PeerTransport for GrpcTransport {
         let message =
             peer_v1::PeekManyRequest { group: request.group.to_string(), keys: keys_out(&request.keys) };
         Box::pin(async move {
-            let ask = |mut client: PeerClient<SealedChannel>| async move { client.peek_many(message).await };
+            let ask = |mut client: Client| async move { client.peek_many(message).await };
             let answered = self.call(node, request.budget, ask).await?;
             let answers = answered.answers.into_iter();
             answers.map(|peeked| peeked.answer.map(|answer| self.answer(answer)).transpose()).collect()
@@ -167,7 +196,7 @@ impl PeerTransport for GrpcTransport {
     ) -> BoxFuture<'a, Result<u64, PeerError>> {
         let message = invalidation_out(invalidation);
         Box::pin(async move {
-            let ask = |mut client: PeerClient<SealedChannel>| async move { client.invalidate(message).await };
+            let ask = |mut client: Client| async move { client.invalidate(message).await };
             Ok(self.call(node, invalidation.budget, ask).await?.entries)
         })
     }
@@ -179,16 +208,14 @@ impl PeerTransport for GrpcTransport {
     ) -> BoxFuture<'a, Result<u64, PeerError>> {
         let message = handover_out(handover);
         Box::pin(async move {
-            let ask = |mut client: PeerClient<SealedChannel>| async move { client.handover(message).await };
+            let ask = |mut client: Client| async move { client.handover(message).await };
             Ok(self.call(node, handover.budget, ask).await?.kept)
         })
     }
 
     fn ping<'a>(&'a self, node: &'a Node, patience: Duration) -> BoxFuture<'a, Result<(), PeerError>> {
         Box::pin(async move {
-            let ask = |mut client: PeerClient<SealedChannel>| async move {
-                client.ping(peer_v1::PingRequest {}).await
-            };
+            let ask = |mut client: Client| async move { client.ping(peer_v1::PingRequest {}).await };
             self.call(node, patience, ask).await.map(drop)
         })
     }

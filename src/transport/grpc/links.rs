@@ -19,7 +19,10 @@ use tokio::time::Instant;
 use tonic::transport::{Channel, Endpoint};
 
 use super::super::resolve::{PeerResolver, check_host};
-use crate::cluster::Address;
+use crate::{
+    cluster::Address,
+    net::{Dialler, TlsConnect},
+};
 
 /// Connections to one peer. A lone request takes the first; the others are used as the requests under way grow.
 const LANES: usize = 4;
@@ -37,7 +40,9 @@ const CONNECTION_WINDOW: u32 = 8 << 20;
 /// The connections to all peers.
 #[derive(Debug)]
 pub(super) struct Links {
-    connector: HttpConnector<PeerResolver>,
+    connector: TlsConnect<HttpConnector<PeerResolver>>,
+    /// The scheme that requests name; the connector does what it says.
+    scheme: &'static str,
     begun: Instant,
     links: RwLock<HashMap<Address, Arc<Link>>>,
 }
@@ -66,14 +71,16 @@ pub(super) struct Seat {
 }
 
 impl Links {
-    /// No connections yet. An attempt at one is given up after `connect_timeout`.
-    pub(super) fn new(connect_timeout: Duration) -> Self {
+    /// No connections yet. An attempt at one is given up after `connect_timeout`. They are with TLS if it is said how.
+    pub(super) fn new(connect_timeout: Duration, tls: Option<&Dialler>) -> Self {
         // As tonic makes its own, which would go wherever a name leads.
         let mut connector = HttpConnector::new_with_resolver(PeerResolver);
         connector.enforce_http(false);
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(connect_timeout));
-        Self { connector, begun: Instant::now(), links: RwLock::default() }
+        let connector = TlsConnect::new(connector, tls, connect_timeout);
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        Self { connector, scheme, begun: Instant::now(), links: RwLock::default() }
     }
 
     /// A place on the connection to `address` that has the least to do.
@@ -101,7 +108,7 @@ impl Links {
             return Ok(Arc::clone(link));
         }
         let link = Arc::new(Link {
-            endpoint: endpoint(address)?,
+            endpoint: endpoint(address, self.scheme)?,
             lanes: Default::default(),
             used: AtomicU64::new(now),
         });
@@ -115,9 +122,10 @@ impl Links {
 type LinkError = Box<dyn Error + Send + Sync>;
 
 /// How the peer is spoken to, once there is a connection.
-fn endpoint(address: &Address) -> Result<Endpoint, LinkError> {
+fn endpoint(address: &Address, scheme: &str) -> Result<Endpoint, LinkError> {
     check_host(address.host())?;
     Ok(Endpoint::from_shared(format!("http://{address}"))?
+        .origin(format!("{scheme}://{address}").parse()?)
         .http2_keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE)
         .keep_alive_while_idle(true)
@@ -155,7 +163,7 @@ mod tests {
 
     #[tokio::test]
     async fn requests_spread_over_the_connections() {
-        let links = Links::new(Duration::from_secs(1));
+        let links = Links::new(Duration::from_secs(1), None);
         let seats: Vec<_> = (0..2 * LANES).map(|_| links.seat(&address(1)).expect("a seat")).collect();
         for lane in 0..LANES {
             assert_eq!(seats.iter().filter(|seat| seat.lane == lane).count(), 2);
@@ -168,7 +176,7 @@ mod tests {
 
     #[tokio::test]
     async fn peers_are_bounded_and_the_longest_unasked_goes_first() {
-        let links = Links::new(Duration::from_secs(1));
+        let links = Links::new(Duration::from_secs(1), None);
         for port in 1..=LINKS_MAX {
             links.link(&address(port)).expect("a link").used.store(port as u64, Ordering::Relaxed);
         }
@@ -181,7 +189,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_left_is_let_go() {
-        let links = Links::new(Duration::from_secs(1));
+        let links = Links::new(Duration::from_secs(1), None);
         links.link(&address(1)).expect("a link");
         tokio::time::advance(UNUSED_MAX + Duration::from_secs(1)).await;
         links.link(&address(2)).expect("a link");

@@ -2,17 +2,26 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tonic::{Request, Response, Status, server::NamedService};
+use tonic::{
+    Request, Response, Status,
+    server::NamedService,
+    service::{Interceptor, interceptor::InterceptedService},
+};
 
 use super::{
-    super::callee::{Callee, CalleeError},
-    REQUEST_BYTES_MAX,
+    super::{
+        callee::{Callee, CalleeError},
+        gate::{FROM, PeerGate},
+    },
+    REQUEST_BYTES_MAX, SealedRpcs,
     convert::{answer_out, handover_in, invalidation_in, keys_in, words_out},
 };
 use crate::{
+    access::Verifier,
     cluster::{Epoch, ViewCell},
     error::ErrorCode,
     group::Groups,
+    net::Identity,
     rpc::{
         self,
         peer_v1::{
@@ -38,15 +47,35 @@ pub struct PeerRpcs {
 }
 
 impl PeerRpcs {
-    /// A service for `groups`, to be routed to. `timeout_max` is the longest budget that a caller is given.
+    /// A service for `groups`, to be routed to. `timeout_max` is the longest budget that a caller is given; `gate`
+    /// decides who may ask, if not everybody may who can connect, and `verifier` what is sealed for this node, if the nodes
+    /// share a secret.
     pub fn server(
         groups: Arc<Groups>,
         views: Arc<ViewCell>,
         metrics: NodeMetrics,
         timeout_max: Duration,
-    ) -> PeerServer<Self> {
+        gate: Option<PeerGate>,
+        verifier: Option<Arc<Verifier>>,
+    ) -> InterceptedService<SealedRpcs<PeerServer<Self>>, Guard> {
         let rpcs = Self { callee: Callee::new(groups, views, metrics, timeout_max) };
-        PeerServer::new(rpcs).max_decoding_message_size(REQUEST_BYTES_MAX)
+        let server = PeerServer::new(rpcs).max_decoding_message_size(REQUEST_BYTES_MAX);
+        InterceptedService::new(SealedRpcs::new(server, verifier), Guard(gate))
+    }
+}
+
+/// Asks the gate of each request. Who sends it the accept loop has put among the request's extensions.
+#[derive(Clone, Debug)]
+pub struct Guard(Option<PeerGate>);
+
+impl Interceptor for Guard {
+    fn call(&mut self, request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(gate) = &self.0 {
+            let identity = request.extensions().get::<Arc<Identity>>();
+            let from = request.metadata().get(FROM).map(|from| from.as_encoded_bytes());
+            gate.admit(identity.map(AsRef::as_ref), from).map_err(refused)?;
+        }
+        Ok(request)
     }
 }
 

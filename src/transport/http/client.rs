@@ -3,14 +3,16 @@
 use std::{fmt::Write as _, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderValue, Method};
 use reqwest::{RequestBuilder, Response, Url};
 use thiserror::Error;
 
 use super::{
     super::{
+        gate::FROM,
         resolve::{PeerResolver, check_host},
         sealed::Sealing,
+        tls::PeerTls,
     },
     AGE_MS, BATCH_PATH, BUDGET_MS, DIGEST, EPOCH, ERROR, FRESH, HANDOVER_PATH, INVALIDATE_PATH, OUTCOME,
     OWNER_PATH, PEEK_MANY_PATH, PEEK_PATH, PING_PATH, REMAINING_MS,
@@ -26,6 +28,7 @@ use crate::{
         BoxFuture, ContentKind, HANDOVER_KEYS_MAX, Handover, Invalidation, Outcome, PEEKED_BYTES_MAX,
         PeekMany, PeerAnswer, PeerBatch, PeerError, PeerRequest, PeerTransport, PeerWord, Value,
     },
+    net::Dialler,
     telemetry::trace::TRACEPARENT,
 };
 
@@ -33,6 +36,10 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct HttpTransport {
     client: reqwest::Client,
+    /// `http` or `https`.
+    scheme: &'static str,
+    /// This node's name, where there is TLS to prove it.
+    from: Option<HeaderValue>,
     value_bytes_max: usize,
     sealing: Arc<Sealing>,
 }
@@ -44,14 +51,22 @@ pub struct HttpClientError(#[source] reqwest::Error);
 
 impl HttpTransport {
     /// A client that gives up a connection attempt after `connect_timeout`, and refuses values of more than
-    /// `value_bytes_max` bytes.
+    /// `value_bytes_max` bytes. It speaks TLS if it is told how.
     ///
     /// # Errors
     /// If the client can't be built.
-    pub fn new(connect_timeout: Duration, value_bytes_max: usize) -> Result<Self, HttpClientError> {
-        // The first one stays: there may be one already.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+    pub fn new(
+        connect_timeout: Duration,
+        value_bytes_max: usize,
+        tls: Option<PeerTls>,
+    ) -> Result<Self, HttpClientError> {
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let (dialler, from) = match tls {
+            Some(PeerTls { dialler, from }) => (dialler, Some(from)),
+            None => (Dialler::nobody(), None),
+        };
         let client = reqwest::Client::builder()
+            .tls_backend_preconfigured(dialler.http1())
             .connect_timeout(connect_timeout)
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
@@ -61,7 +76,7 @@ impl HttpTransport {
             .retry(reqwest::retry::never())
             .build()
             .map_err(HttpClientError)?;
-        Ok(Self { client, value_bytes_max, sealing: Arc::default() })
+        Ok(Self { client, scheme, from, value_bytes_max, sealing: Arc::default() })
     }
 
     /// Seals every request, if there is something to seal it with.
@@ -73,7 +88,12 @@ impl HttpTransport {
     fn request(&self, method: Method, url: &str) -> Result<RequestBuilder, PeerError> {
         let url = Url::parse(url).map_err(PeerError::unreachable)?;
         check_host(url.host_str().unwrap_or_default()).map_err(PeerError::unreachable)?;
-        Ok(self.client.request(method, url))
+        let request = self.client.request(method, url);
+        // Not a default of the client's: the seal covers what is in the request.
+        Ok(match &self.from {
+            Some(from) => request.header(FROM, from),
+            None => request,
+        })
     }
 
     /// Sends a request to `node`, sealed if the nodes share a secret.
@@ -108,6 +128,17 @@ impl HttpTransport {
         error
     }
 
+    fn url(&self, node: &Node, path: &str, request: &PeerRequest) -> String {
+        let key = request.key.as_bytes();
+        let mut url = format!("{}://{}{path}{}/", self.scheme, node.address, request.group);
+        if matches!(key, b"." | b"..") {
+            let _ = write!(url, "?key_b64={}", base64url_encode(key));
+        } else {
+            percent_encode(key, &mut url);
+        }
+        url
+    }
+
     /// Asks under `path`; `None` if the node has nothing in memory, which only a peek is told.
     async fn ask(
         &self,
@@ -116,7 +147,7 @@ impl HttpTransport {
         request: &PeerRequest,
     ) -> Result<Option<PeerAnswer>, PeerError> {
         let mut asked = self
-            .request(Method::GET, &url(node, path, request))?
+            .request(Method::GET, &self.url(node, path, request))?
             .header(EPOCH, request.epoch.to_string())
             .header(BUDGET_MS, request.budget.as_millis().to_string())
             .header(DIGEST, format!("{:016x}", request.digest))
@@ -182,7 +213,7 @@ impl HttpTransport {
         budget: Duration,
     ) -> Result<Bytes, PeerError> {
         let asked = self
-            .request(Method::POST, &format!("http://{}{path}", node.address))?
+            .request(Method::POST, &format!("{}://{}{path}", self.scheme, node.address))?
             .header(BUDGET_MS, budget.as_millis().to_string())
             .header(http::header::CONTENT_TYPE, media_type)
             .body(body)
@@ -296,7 +327,7 @@ impl PeerTransport for HttpTransport {
 
     fn ping<'a>(&'a self, node: &'a Node, patience: Duration) -> BoxFuture<'a, Result<(), PeerError>> {
         Box::pin(async move {
-            let url = format!("http://{}{PING_PATH}", node.address);
+            let url = format!("{}://{}{PING_PATH}", self.scheme, node.address);
             let asked = self.request(Method::GET, &url)?.timeout(patience);
             let response = self.execute(node, asked, patience).await?;
             match response.status().as_u16() {
@@ -305,17 +336,6 @@ impl PeerTransport for HttpTransport {
             }
         })
     }
-}
-
-fn url(node: &Node, path: &str, request: &PeerRequest) -> String {
-    let key = request.key.as_bytes();
-    let mut url = format!("http://{}{path}{}/", node.address, request.group);
-    if matches!(key, b"." | b"..") {
-        let _ = write!(url, "?key_b64={}", base64url_encode(key));
-    } else {
-        percent_encode(key, &mut url);
-    }
-    url
 }
 
 fn failure(error: reqwest::Error, budget: Duration) -> PeerError {
@@ -365,7 +385,7 @@ fn head(headers: &HeaderMap) -> Result<PeerAnswer, PeerError> {
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderValue, StatusCode};
+    use http::StatusCode;
 
     use super::*;
 

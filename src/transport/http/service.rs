@@ -15,6 +15,7 @@ use tokio::{
 use super::{
     super::{
         callee::{Callee, CalleeError},
+        gate::{FROM, PeerGate},
         sealed::{Gate, LetIn},
     },
     AGE_MS, BATCH_PATH, BODY_BYTES_MAX, BUDGET_MS, DIGEST, EPOCH, ERROR, FRESH, HANDOVER_PATH,
@@ -27,7 +28,7 @@ use crate::{
     codec::{base64url_decode, percent_decode},
     error::ErrorCode,
     group::{Groups, PeerAnswer},
-    net::{Connection, Handler},
+    net::{Connection, Handler, Identity},
     problem::Problem,
     telemetry::{
         NodeMetrics,
@@ -45,10 +46,12 @@ const CHALLENGE: &str = "GGCache-Seal";
 #[derive(Clone, Debug)]
 pub struct PeerService {
     callee: Callee,
+    /// Who may ask; `None` for everybody who can connect.
+    gate: Option<PeerGate>,
     /// Places for messages with a body.
     posts: Arc<Semaphore>,
     /// Lets in what is sealed, where the nodes share a secret.
-    gate: Option<Arc<Gate>>,
+    seals: Option<Arc<Gate>>,
 }
 
 impl PeerService {
@@ -60,12 +63,30 @@ impl PeerService {
         timeout_max: Duration,
     ) -> Self {
         let callee = Callee::new(groups, views, metrics, timeout_max);
-        Self { callee, posts: Arc::new(Semaphore::new(POSTS_MAX)), gate: None }
+        Self { callee, gate: None, posts: Arc::new(Semaphore::new(POSTS_MAX)), seals: None }
     }
 
     /// Answers nothing but what is sealed for this node, if there is a verifier.
     pub fn verifying(self, verifier: Option<Arc<Verifier>>) -> Self {
-        Self { gate: verifier.map(Gate::new), ..self }
+        Self { seals: verifier.map(Gate::new), ..self }
+    }
+
+    /// The same service for those only whom `gate` lets in, if there is one.
+    #[must_use]
+    pub fn guarded(self, gate: Option<PeerGate>) -> Self {
+        Self { gate, ..self }
+    }
+
+    /// Answers who may ask.
+    async fn admit_and_answer(
+        &self,
+        request: Request<Incoming>,
+        identity: Option<&Identity>,
+    ) -> Result<Response<Bytes>, CalleeError> {
+        if let Some(gate) = &self.gate {
+            gate.admit(identity, request.headers().get(FROM).map(HeaderValue::as_bytes))?;
+        }
+        self.answer(request).await
     }
 
     async fn answer<B>(&self, request: Request<B>) -> Result<Response<Bytes>, CalleeError>
@@ -75,7 +96,7 @@ impl PeerService {
         let uri = request.uri();
         let path = uri.path();
         // Before anything else; and before a byte of a body is read, since the head has its digest.
-        let let_in = self.gate.as_ref().map(|gate| {
+        let let_in = self.seals.as_ref().map(|gate| {
             let target = uri.path_and_query().map_or(path, |target| target.as_str());
             gate.let_in(&Head { method: request.method().as_str(), target, headers: request.headers() })
         });
@@ -187,19 +208,21 @@ impl Handler for PeerService {
     type Session = ();
     type Body = Full<Bytes>;
 
-    async fn call(&self, request: Request<Incoming>, _: &Connection<()>) -> Response<Full<Bytes>> {
-        self.answer(request)
+    async fn call(&self, request: Request<Incoming>, connection: &Connection<()>) -> Response<Full<Bytes>> {
+        self.admit_and_answer(request, connection.identity.as_deref())
             .await
             .unwrap_or_else(|error| {
                 let mut response = Problem::new(error.code, error.detail).into_response();
                 response.headers_mut().insert(ERROR, HeaderValue::from_static(error.code.as_str()));
-                if error.code == ErrorCode::Unauthenticated {
-                    // A 401 has one (RFC 9110, section 15.5.2).
-                    let challenge = HeaderValue::from_static(CHALLENGE);
-                    response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
-                }
                 if error.code == ErrorCode::MethodNotAllowed {
                     response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, POST"));
+                }
+                if error.code == ErrorCode::Unauthenticated {
+                    // A 401 names what would do (RFC 9110, section 15.5.2), and no scheme is registered for either.
+                    let challenge = if self.seals.is_some() { CHALLENGE } else { "Certificate" };
+                    response
+                        .headers_mut()
+                        .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
                 }
                 response
             })
