@@ -31,7 +31,7 @@ mod target;
 mod tests;
 mod wire_key;
 
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use axum::{Router, body::Body};
 use bytes::Bytes;
@@ -202,10 +202,11 @@ impl Shared {
             Err(_) => None,
         };
         let named = match &target {
-            Ok(target) => Some(target.group.name().as_str()),
-            Err(error) => error.names_groups().then_some("").or_else(|| admission::group_in_path(uri.path())),
+            Ok(target) => Some(Cow::Borrowed(target.group.name().as_str())),
+            Err(error) if error.names_groups() => Some(Cow::Borrowed("")),
+            Err(_) => target::group_in_path(uri.path()),
         };
-        let wish = Wish { scope: Scope::Read, group: named, known: group };
+        let wish = Wish { scope: Scope::Read, group: named.as_deref(), known: group };
         if let Err(refusal) = self.admit(request.headers(), wish, connection, exchange) {
             return Next::Answered(refusal.into_response());
         }
@@ -235,9 +236,9 @@ impl Shared {
         let mut routes = routes_at(self.plane)
             .filter(|route| route.is_of(path) && route.methods.contains(request.method()));
         let Some(scope) = routes.next().and_then(|route| route.scope) else { return Next::Route(None) };
-        let named = admission::group_in_path(path);
-        let known = named.and_then(|name| self.parts.groups.get(name)).map(|group| group.name());
-        let wish = Wish { scope, group: named, known };
+        let named = target::group_in_path(path);
+        let known = named.as_deref().and_then(|name| self.parts.groups.get(name)).map(|group| group.name());
+        let wish = Wish { scope, group: named.as_deref(), known };
         match self.admit(request.headers(), wish, connection, exchange) {
             Ok(caller) => Next::Route(Some(caller)),
             Err(refusal) => Next::Answered(refusal.into_response()),
@@ -308,6 +309,8 @@ impl Shared {
             Err(never) => match never {},
         };
         let mut response = response.map(|body| http_body_util::Either::Right(body.boxed_unsync()));
+        let nosniff = HeaderValue::from_static("nosniff");
+        response.headers_mut().entry(header::X_CONTENT_TYPE_OPTIONS).or_insert(nosniff);
         if response.status() == StatusCode::METHOD_NOT_ALLOWED {
             self.allow(&methods, &mut response);
         }
@@ -415,7 +418,7 @@ fn no_view() -> Problem {
 }
 
 /// A problem as an axum route answers it.
-fn axum_problem(code: ErrorCode, detail: impl Into<std::borrow::Cow<'static, str>>) -> Response<Body> {
+fn axum_problem(code: ErrorCode, detail: impl Into<Cow<'static, str>>) -> Response<Body> {
     routed_problem(Problem::new(code, detail))
 }
 

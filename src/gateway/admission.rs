@@ -134,8 +134,3 @@ impl Refusal {
         response
     }
 }
-
-/// The group that a path names, by the templates of the routes.
-pub(super) fn group_in_path(path: &str) -> Option<&str> {
-    path.strip_prefix("/api/v1/groups/")?.split('/').next().filter(|name| !name.is_empty())
-}
