@@ -5,9 +5,10 @@
 //! cargo bench --bench limit -- [--rate RATE] [--seconds N] [--node ADDRESS --path PATH]
 //! ```
 //!
-//! By default the library itself is asked, by eight threads. With `--node` a node is, over HTTP/1.1, which must limit
-//! its clients to the same rate (`--set limits.rate.client=RATE`) and answer 200 at the path. The exit code is 1 if a
-//! part misses.
+//! First the library itself is asked, by eight threads; then a node that is started for it, over HTTP/1.1, by a client who
+//! says with each request that it asks for another one. Who is refused must be told when to come again. With `--node`
+//! a node is asked that runs already, and must limit its clients to the same rate (`--set limits.rate.client=RATE`)
+//! and answer 200 at the path. The exit code is 1 if a part misses.
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
 
@@ -27,6 +28,18 @@ use ggcache::{
     time::{BootClock, Clock},
 };
 use http::{HeaderMap, HeaderName};
+use rig::{
+    fleet::{Fleet, Plan},
+    items,
+};
+use support::site::Site;
+
+#[path = "support/lib.rs"]
+#[expect(dead_code, reason = "shared with other programs, each of which takes what it needs")]
+mod rig;
+#[path = "../tests/support/lib.rs"]
+#[expect(dead_code, reason = "shared with the tests")]
+mod support;
 
 /// That limits hold.
 #[derive(Debug, Parser)]
@@ -37,7 +50,7 @@ struct Arguments {
     /// For how long five times as much is asked for
     #[arg(long, default_value_t = 60)]
     seconds: u32,
-    /// A node's api plane, in place of the library
+    /// A node's api plane, in place of the library and of a node of this program's own
     #[arg(long, requires = "path")]
     node: Option<SocketAddr>,
     /// What to ask the node for
@@ -67,7 +80,7 @@ fn main() -> ExitCode {
         (Some(node), Some(path)) => excess(&arguments, burst, || at_node(node, path)),
         _ => {
             let limiter = limiter(RateConfig { client: arguments.rate, ..RateConfig::default() });
-            excess(&arguments, burst, || at_limiter(&limiter))
+            excess(&arguments, burst, || at_limiter(&limiter)) & at_own_node(&arguments, burst)
         }
     };
     passed &= spoofed();
@@ -94,22 +107,37 @@ fn at_limiter(limiter: &Limiter) -> Ask<'_> {
     Box::new(|| limiter.check(ClientKey::token(1), None, BootClock.now()).is_allowed())
 }
 
-/// Asks a node over a connection of its own.
+/// As with `--node`, at a node that is started for it.
+fn at_own_node(arguments: &Arguments, burst: u64) -> bool {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let site = Site::with(&items::configuration("ttl = \"1d\""), &items::table(1));
+    let settings = vec![format!("limits.rate.client={}", arguments.rate)];
+    let plan = Plan { count: 1, settings, static_list: true, ..Plan::default() };
+    let fleet = runtime.block_on(Fleet::start(site, plan));
+    let (node, path) = (fleet.nodes[0].api(), format!("/api?key={}", items::key(0)));
+    excess(arguments, burst, || at_node(node, &path))
+}
+
+/// What a refused client has to be told.
+const TOLD: [&str; 3] = ["retry-after", "ratelimit", "ratelimit-policy"];
+
+/// Asks a node over a connection of its own, with a forged header each time.
 fn at_node(node: SocketAddr, path: &str) -> Ask<'_> {
     let mut connection = BufReader::new(TcpStream::connect(node).expect("the node listens"));
     connection.get_ref().set_nodelay(true).expect("a socket");
-    let request = format!("GET {path} HTTP/1.1\r\nhost: {node}\r\n\r\n");
     Box::new(move || {
+        let forged = Ipv4Addr::from_bits(fastrand::u32(..));
+        let request = format!("GET {path} HTTP/1.1\r\nhost: {node}\r\nx-forwarded-for: {forged}\r\n\r\n");
         connection.get_mut().write_all(request.as_bytes()).expect("the node reads");
-        let (mut status, mut length, mut line) = (None, 0, String::new());
+        let (mut status, mut length, mut told, mut line) = (None, 0, 0, String::new());
         loop {
             line.clear();
-            connection.read_line(&mut line).expect("the node answers");
+            assert!(connection.read_line(&mut line).expect("the node answers") > 0, "the node hung up");
             match line.trim_end().split_once(": ") {
                 Some((name, value)) if name.eq_ignore_ascii_case("content-length") => {
                     length = value.parse().expect("a length");
                 }
-                Some(_) => {}
+                Some((name, _)) => told += usize::from(TOLD.contains(&&*name.to_ascii_lowercase())),
                 None if line.trim_end().is_empty() => break,
                 None => status = line.split(' ').nth(1).and_then(|status| status.parse::<u16>().ok()),
             }
@@ -117,7 +145,10 @@ fn at_node(node: SocketAddr, path: &str) -> Ask<'_> {
         connection.read_exact(&mut vec![0; length]).expect("the whole body");
         match status {
             Some(200) => true,
-            Some(429) => false,
+            Some(429) => {
+                assert_eq!(told, TOLD.len(), "who is refused is not told when to come again");
+                false
+            }
             other => panic!("the node answered {other:?}"),
         }
     })

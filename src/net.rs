@@ -7,6 +7,7 @@ mod config;
 mod guarded;
 #[cfg(feature = "grpc")]
 mod http2;
+mod pieces;
 mod server;
 mod tls;
 

@@ -62,6 +62,7 @@ const CRATE_OWNERS: &[(&str, &[&str])] = &[
     ("reqwest", &["client", "transport"]),
     ("rustls", &["net"]),
     ("rustls_native_certs", &["net"]),
+    ("socket2", &["net"]),
     ("tokio_rustls", &["net"]),
     ("tracing_appender", &["telemetry"]),
     ("tracing_subscriber", &["telemetry"]),

@@ -7,6 +7,8 @@ use http::{HeaderValue, Request, Response, header};
 use http_body::Body;
 use hyper::{body::Incoming, server::conn::http1};
 use hyper_util::rt::TokioIo;
+#[cfg(target_os = "linux")]
+use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
@@ -18,6 +20,7 @@ use super::http2;
 use super::{
     Identity, LimitsConfig, Tls,
     guarded::{Guarded, Patience},
+    pieces::Pieces,
 };
 use crate::task::Tasks;
 
@@ -149,6 +152,9 @@ impl<H: Handler> Served<H> {
         let Self { handler, rpcs, tls, limits, tasks, .. } = self;
         // An answer is written in one piece; waiting for more would only delay it.
         let _ = stream.set_nodelay(true);
+        // Else the kernel takes megabytes for a client who does not read, and slows everybody down when it has no more.
+        #[cfg(target_os = "linux")]
+        let _ = SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT_BYTES_MAX);
         let (handler, rpcs, limits, tasks) = (Arc::clone(handler), rpcs.clone(), *limits, tasks.clone());
         let connection = Connection { client, identity: None, session: H::Session::default() };
         let Some(tls) = tls.clone() else {
@@ -248,7 +254,7 @@ async fn connection<S, H>(
                 // Else the connection would be closed later, when the next request may be on its way.
                 response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
-            Ok::<_, Infallible>(response)
+            Ok::<_, Infallible>(response.map(Pieces::new))
         }
     });
     let mut http = http1::Builder::new();
@@ -285,6 +291,10 @@ fn ended(client: SocketAddr, error: Option<&(dyn std::error::Error + 'static)>) 
     }
 }
 
+/// What the kernel holds of an answer before it is sent, in bytes. What is under way is not counted, so that a fast
+/// client far away is not held up.
+#[cfg(target_os = "linux")]
+const UNSENT_BYTES_MAX: u32 = 128 << 10;
 /// How long a stopping node waits for the rest of a request's head.
 const HEAD_GRACE: Duration = Duration::from_secs(1);
 /// The least buffer that hyper takes, in bytes.
