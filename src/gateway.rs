@@ -370,8 +370,10 @@ impl Handler for Gateway {
         Either::Right(async move {
             let work = async {
                 match next {
-                    Next::Read(read) => shared.read(read, request.into_parts().0.headers, &exchange.id).await,
-                    // In a box: it is far larger than a read.
+                    // In boxes, since they are large: whoever waits for them has no hurry.
+                    Next::Read(read) => {
+                        Box::pin(shared.read(read, request.into_parts().0.headers, &exchange.id)).await
+                    }
                     Next::Route(caller) => {
                         Box::pin(shared.routed(request, caller, exchange.id.clone())).await
                     }
