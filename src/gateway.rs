@@ -202,9 +202,11 @@ impl Shared {
             Ok(target) => Some(target.group.name()),
             Err(_) => None,
         };
+        let raw = if target.is_err() { admission::group_in_path(uri.path()) } else { None };
         let named = match &target {
             Ok(target) => Some(target.group.name().as_str()),
-            Err(error) => error.names_groups().then_some("").or_else(|| admission::group_in_path(uri.path())),
+            Err(error) if error.names_groups() => Some(""),
+            Err(_) => raw.as_deref(),
         };
         let wish = Wish { scope: Scope::Read, group: named, known: group };
         // Read once for all that a hit needs it for, but for how long that took.
@@ -221,6 +223,7 @@ impl Shared {
             if target.group.config().allow_no_cache { directives } else { directives.without_loads() };
         if self.may_be_cached(&target, &directives)
             && let Some((answer, now)) = target.group.cached_at(&target.key, now)
+            && directives.accept(&answer, now)
         {
             return Next::Answered(self.reply.answer(target.group, answer, now, request.headers()));
         }
@@ -237,14 +240,36 @@ impl Shared {
         let path = request.uri().path();
         let mut routes = routes_at(self.plane)
             .filter(|route| route.is_of(path) && route.methods.contains(request.method()));
-        let Some(scope) = routes.next().and_then(|route| route.scope) else { return Next::Route(None) };
+        let route = routes.next();
+        let Some(scope) = route.and_then(|route| route.scope) else {
+            return match route
+                .map_or(Ok(()), |route| self.admit_anybody(route, connection, request.headers()))
+            {
+                Ok(()) => Next::Route(None),
+                Err(refusal) => Next::Answered(refusal.into_response()),
+            };
+        };
         let named = admission::group_in_path(path);
+        let named = named.as_deref();
         let known = named.and_then(|name| self.parts.groups.get(name)).map(|group| group.name());
         let wish = Wish { scope, group: named, known };
         match self.admit(request.headers(), wish, connection, BootClock.now(), exchange) {
             Ok(caller) => Next::Route(Some(caller)),
             Err(refusal) => Next::Answered(refusal.into_response()),
         }
+    }
+
+    /// Counts a request of a route that is open to all; probes of health are not counted.
+    fn admit_anybody(
+        &self,
+        route: &Route,
+        connection: &Connection<Memo>,
+        headers: &HeaderMap,
+    ) -> Result<(), Refusal> {
+        if self.plane == PlaneKind::Admin || matches!(route.path, routes::LIVEZ | routes::READYZ) {
+            return Ok(());
+        }
+        self.parts.admission.count(connection.client.ip(), BootClock.now(), headers)
     }
 
     fn admit(
@@ -257,16 +282,18 @@ impl Shared {
     ) -> Result<Caller, Refusal> {
         let admission = &self.parts.admission;
         let caller = admission.caller(headers, Some(&connection.session));
-        // Operators are few, and have to get in when clients are too many.
-        let client = (self.plane == PlaneKind::Api).then(|| connection.client.ip());
+        // Operators are few, and have to get in when clients are too many. Who else comes by their plane is a client.
+        let is_operator = || caller.as_ref().is_ok_and(|caller| caller.may(Scope::Admin, None).is_ok());
+        let client = (self.plane == PlaneKind::Api || !is_operator()).then(|| connection.client.ip());
         let (caller, rate) = admission.admit(caller, wish, client, now, headers)?;
         exchange.rate = rate;
+        exchange.is_admitted = true;
         Ok(caller)
     }
 
     /// Whether what is in memory would do. Most requests say nothing of how they are to be answered.
     fn may_be_cached(&self, target: &KeyTarget<'_>, directives: &Directives) -> bool {
-        if *directives == Directives::default() || directives.only_if_cached {
+        if *directives == Directives::default() {
             return true;
         }
         let group = target.group;
@@ -343,6 +370,9 @@ impl Read {
     async fn answer(&self, deadline: Instant) -> Result<Option<Answer>, GetError> {
         let Self { group, key, directives } = self;
         if directives.only_if_cached {
+            if directives.no_cache {
+                return Ok(None);
+            }
             let found = group.in_memory(key, deadline).await?;
             return Ok(found.filter(|answer| directives.accept(answer, group.now())));
         }
@@ -368,7 +398,8 @@ impl Handler for Gateway {
         let mut exchange = Exchange::new(&request, &self.0.cors, self.0.parts.trace_sample);
         let next = self.0.look(&request, connection, &mut exchange);
         if let Next::Answered(response) = next {
-            if let Some((trace, begun)) = exchange.trace {
+            // Who was not let in has nothing logged.
+            if let Some((trace, begun)) = exchange.trace.filter(|_| exchange.is_admitted) {
                 trace::mark("request", trace, begun.elapsed());
             }
             return Either::Left(std::future::ready(exchange.finish(response)));

@@ -162,7 +162,7 @@ impl Node {
         )
         .verifying(seals.verifier.clone());
         let gate = peer_gate(&config);
-        let rpcs = peer_rpcs(&parts, gate.clone(), seals.verifier);
+        let rpcs = peer_rpcs(&config, &parts, gate.clone(), seals.verifier);
         let callee = callee.guarded(gate);
         let plane = |name, listener, tls: &Option<Tls>| Plane {
             name,
@@ -400,7 +400,12 @@ fn peer_gate(config: &Config) -> Option<PeerGate> {
 
 /// What the peer plane answers over gRPC: other nodes, and clients that found the node in etcd.
 #[cfg(feature = "grpc")]
-fn peer_rpcs(parts: &GatewayParts, gate: Option<PeerGate>, verifier: Option<Arc<Verifier>>) -> Option<Rpcs> {
+fn peer_rpcs(
+    config: &Config,
+    parts: &GatewayParts,
+    gate: Option<PeerGate>,
+    verifier: Option<Arc<Verifier>>,
+) -> Option<Rpcs> {
     let peers = PeerRpcs::server(
         Arc::clone(&parts.groups),
         Arc::clone(&parts.views),
@@ -410,11 +415,17 @@ fn peer_rpcs(parts: &GatewayParts, gate: Option<PeerGate>, verifier: Option<Arc<
         verifier,
     );
     let service = OtherService { name: PEER_SERVICE, descriptors: peer_v1::DESCRIPTORS };
+    // Beyond loopback the plane is open by a secret or certificates, which clients have not.
+    let is_guarded = config.node.seal.is_on() || config.node.tls.is_some();
+    let beyond_loopback = !config.node.listen.ip().to_canonical().is_loopback();
+    let admission = parts.admission.clone();
+    let admission = if is_guarded && beyond_loopback { admission.only_tokens() } else { admission };
+    let parts = &GatewayParts { admission, ..parts.clone() };
     Some(gateway::client_rpcs(parts, &[service]).add_service(peers).prepare())
 }
 
 #[cfg(not(feature = "grpc"))]
-fn peer_rpcs(_: &GatewayParts, _: Option<PeerGate>, _: Option<Arc<Verifier>>) -> Option<Rpcs> {
+fn peer_rpcs(_: &Config, _: &GatewayParts, _: Option<PeerGate>, _: Option<Arc<Verifier>>) -> Option<Rpcs> {
     None
 }
 

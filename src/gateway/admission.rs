@@ -5,7 +5,7 @@
 //!
 //! Nothing is said of a group to who may not read it, not even whether there is one of the name.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use axum::body::Body;
 use http::{HeaderMap, HeaderValue, Response, header};
@@ -14,6 +14,7 @@ use parking_lot::RwLock;
 use super::{GatewayBody, problem, routed_problem};
 use crate::{
     access::{Access, AccessError, Caller, Memo, Scope},
+    codec::percent_decode,
     error::ErrorCode,
     group::GroupName,
     limit::{ClientKey, Decision, GroupBucket, Limiter},
@@ -26,6 +27,8 @@ use crate::{
 pub struct Admission {
     access: Arc<Access>,
     limiter: Arc<Limiter>,
+    /// Whether nothing is allowed without a token, whatever the configuration says of other planes.
+    only_tokens: bool,
     /// Of groups that exist and were asked for.
     buckets: Arc<RwLock<BTreeMap<GroupName, GroupBucket>>>,
 }
@@ -52,7 +55,13 @@ pub(super) struct Wish<'a> {
 impl Admission {
     /// Lets in whom `access` knows as often as `limiter` says.
     pub fn new(access: Arc<Access>, limiter: Arc<Limiter>) -> Self {
-        Self { access, limiter, buckets: Arc::default() }
+        Self { access, limiter, only_tokens: false, buckets: Arc::default() }
+    }
+
+    /// The same for a plane that is guarded for others than clients: a client that comes by it needs a token.
+    #[must_use]
+    pub fn only_tokens(self) -> Self {
+        Self { only_tokens: true, ..self }
     }
 
     /// Who sent this `Authorization`, remembered with its connection where there is a memo.
@@ -82,7 +91,12 @@ impl Admission {
         now: Moment,
         headers: &HeaderMap,
     ) -> Result<(Caller, Decision), Refusal> {
-        let allowed = caller.and_then(|caller| caller.may(wish.scope, wish.group).map(|()| caller));
+        let allowed = caller.and_then(|caller| {
+            if self.only_tokens && caller.is_anonymous() {
+                return Err(AccessError::TokenNeeded(wish.scope));
+            }
+            caller.may(wish.scope, wish.group).map(|()| caller)
+        });
         let Some(client) = client.filter(|_| self.limiter.is_on()) else {
             return allowed.map(|caller| (caller, Decision::UNLIMITED)).map_err(Refusal::Access);
         };
@@ -90,12 +104,33 @@ impl Admission {
             Ok(caller) if !caller.is_anonymous() => ClientKey::token(caller.key()),
             _ => ClientKey::address(self.limiter.client_address(client, headers)),
         };
-        let bucket = wish.known.filter(|_| allowed.is_ok()).map(|group| self.bucket(group));
-        let decision = self.limiter.check(key, bucket.as_ref(), now);
+        let decision = match &allowed {
+            Ok(_) => {
+                let bucket = wish.known.map(|group| self.bucket(group));
+                self.limiter.check(key, bucket.as_ref(), now)
+            }
+            // What belongs to all is not used up by who may have nothing.
+            Err(_) => self.limiter.check_client(key, now),
+        };
         match allowed {
             _ if !decision.is_allowed() => Err(Refusal::Rate(decision)),
             Err(error) => Err(Refusal::Access(error)),
             Ok(caller) => Ok((caller, decision)),
+        }
+    }
+
+    /// Counts a request that needs no right for its address.
+    ///
+    /// # Errors
+    /// If it has asked too often.
+    pub(super) fn count(&self, client: IpAddr, now: Moment, headers: &HeaderMap) -> Result<(), Refusal> {
+        if !self.limiter.is_on() {
+            return Ok(());
+        }
+        let key = ClientKey::address(self.limiter.client_address(client, headers));
+        match self.limiter.check(key, None, now) {
+            decision if decision.is_allowed() => Ok(()),
+            decision => Err(Refusal::Rate(decision)),
         }
     }
 
@@ -137,6 +172,12 @@ impl Refusal {
 }
 
 /// The group that a path names, by the templates of the routes.
-pub(super) fn group_in_path(path: &str) -> Option<&str> {
-    path.strip_prefix("/api/v1/groups/")?.split('/').next().filter(|name| !name.is_empty())
+/// Decoded as the router does it.
+pub(super) fn group_in_path(path: &str) -> Option<Cow<'_, str>> {
+    let name = path.strip_prefix("/api/v1/groups/")?.split('/').next().filter(|name| !name.is_empty())?;
+    // What is no text is no group's name either.
+    match percent_decode(name.as_bytes()).ok()? {
+        Cow::Borrowed(_) => Some(Cow::Borrowed(name)),
+        Cow::Owned(bytes) => Some(Cow::Owned(String::from_utf8(bytes).unwrap_or_default())),
+    }
 }

@@ -16,6 +16,7 @@ use axum::{
 use http::HeaderMap;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
+use tokio::sync::Semaphore;
 use utoipa::ToSchema;
 
 use super::{
@@ -42,6 +43,9 @@ pub(super) const KEYS_MAX: usize = 1_000;
 const BODY_BYTES_MAX: usize = 2 << 20;
 /// After so many bytes of values the rest is not fetched: an answer is put together in memory.
 const VALUES_BYTES_MAX: usize = 8 << 20;
+/// Batches that are answered at once; others wait for a place. With [`VALUES_BYTES_MAX`] this bounds what they take of the
+/// memory.
+const BATCHES_MAX: usize = 32;
 /// Keys are waited for until so long before the request's deadline, or a twentieth of the request's time if that is less:
 /// a 504 would take those away that are there.
 const ROOM_MAX: Duration = Duration::from_millis(50);
@@ -54,6 +58,7 @@ pub(super) fn routes(parts: GatewayParts, reply: Arc<NodeReply>) -> Router {
             groups: parts.groups,
             views: parts.views,
             reply,
+            places: Arc::new(Semaphore::new(BATCHES_MAX)),
             room: ROOM_MAX.min(parts.request_timeout / 20),
         })
 }
@@ -63,6 +68,7 @@ pub(super) struct Parts {
     groups: Arc<Groups>,
     views: Arc<ViewCell>,
     reply: Arc<NodeReply>,
+    places: Arc<Semaphore>,
     room: Duration,
 }
 
@@ -102,7 +108,12 @@ pub(super) async fn batch_get(
     if parts.views.is_provisional() {
         return routed_problem(no_view());
     }
-    let answers = group.get_many(&keys, VALUES_BYTES_MAX, deadline - parts.room).await;
+    let deadline = deadline - parts.room;
+    let Ok(Ok(_place)) = tokio::time::timeout_at(deadline, parts.places.acquire()).await else {
+        let detail = format!("{BATCHES_MAX} batches are under way at this node");
+        return axum_problem(ErrorCode::Overloaded, detail);
+    };
+    let answers = group.get_many(&keys, VALUES_BYTES_MAX, deadline).await;
     let now = group.now();
     let results = keys.iter().zip(answers).map(|(key, answer)| {
         let name = WireKey::from_bytes(key.as_bytes());

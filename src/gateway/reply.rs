@@ -94,7 +94,7 @@ impl NodeReply {
             }
         }
         headers.insert(header::ETAG, etag);
-        headers.insert(header::CACHE_CONTROL, cache_control(group, remaining));
+        headers.insert(header::CACHE_CONTROL, cache_control(group, answer.age(now).as_secs(), remaining));
         headers.insert(header::AGE, seconds(answer.age(now).as_secs()));
         headers.insert(CACHE_STATUS.clone(), status);
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -107,7 +107,7 @@ impl NodeReply {
     /// The problem that tells a client why there is no answer; the cause goes to the log.
     pub(super) fn problem(&self, group: &Group, error: &GetError, request: &RequestId) -> Problem {
         let detail = match error {
-            GetError::Load(LoadError::Unavailable(_) | LoadError::Broken(_)) => {
+            GetError::Load(LoadError::Unavailable(_) | LoadError::Row(_) | LoadError::Broken(_)) => {
                 "the database could not answer; its error is in this node's log".to_owned()
             }
             // Which node that is, is the operators' business.
@@ -155,10 +155,11 @@ const INERT: HeaderValue =
 
 /// How long whoever keeps a copy may use it without asking. An invalidation does not reach it, so that it is to ask each
 /// time unless the group allows more.
-fn cache_control(group: &Group, remaining: u64) -> HeaderValue {
+fn cache_control(group: &Group, age: u64, remaining: u64) -> HeaderValue {
     match group.config().client_ttl.as_secs().min(remaining) {
         0 => HeaderValue::from_static("no-cache"),
-        seconds => HeaderValue::try_from(format!("max-age={seconds}"))
+        // Who keeps it counts the age that it has already (RFC 9111, section 4.2.3).
+        seconds => HeaderValue::try_from(format!("max-age={}", age.saturating_add(seconds)))
             .unwrap_or(HeaderValue::from_static("no-cache")),
     }
 }

@@ -96,6 +96,8 @@ fn in_query<'a>(query: &'a str, groups: &'a Groups) -> Result<KeyTarget<'a>, Tar
         (Some(_), Some(_)) => return Err(TargetError::BothKeys),
         (None, None) => return Err(TargetError::NoKey),
     };
+    // Before the group: what is said of a key must not tell whether there is a group.
+    check_key(&key)?;
     let group = match group {
         Some(name) => {
             let name = std::str::from_utf8(&name).map_err(|_| unknown_group(groups))?;
@@ -103,7 +105,7 @@ fn in_query<'a>(query: &'a str, groups: &'a Groups) -> Result<KeyTarget<'a>, Tar
         }
         None => groups.default_group().ok_or_else(|| TargetError::NoGroup(names(groups)))?,
     };
-    checked(group, key)
+    Ok(KeyTarget { group, key })
 }
 
 fn checked<'a>(group: &'a Arc<Group>, key: Cow<'a, [u8]>) -> Result<KeyTarget<'a>, TargetError> {

@@ -192,10 +192,10 @@ impl Store {
         self.insert(&hot.copies, hash, key, Fresh { until, ..fresh }, now, slot)
     }
 
-    /// Drops the copy of another owner's key, if there is one.
+    /// Drops the copy of another owner's key, if there is one, and keeps out what was asked for before.
     pub(super) fn drop_copy(&self, hash: u64, key: &[u8]) {
         if let Some(hot) = &self.hot {
-            hot.copies.remove_with(hash, key, || {});
+            hot.copies.remove_with(hash, key, || self.fence.pass(hash));
         }
     }
 
@@ -208,9 +208,7 @@ impl Store {
         now: Moment,
         slot: SlotState,
     ) -> bool {
-        if fresh.until <= now {
-            return false;
-        }
+        // What may not be kept at all still ends what it is newer than.
         let (content, until) = fresh.into_parts();
         let unchanged = || self.fence.state(hash) == slot;
         matches!(cache.insert_if(hash, key.clone(), content, until, now, unchanged), Inserted::Stored)

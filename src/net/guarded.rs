@@ -12,7 +12,7 @@ use std::{
         Arc,
         atomic::{AtomicU8, Ordering},
     },
-    task::{Context, Poll, Waker, ready},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
@@ -197,8 +197,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let result = ready!(Pin::new(&mut self.stream).poll_shutdown(cx));
-        Poll::Ready(result)
+        // Over TLS there is a last message to write.
+        let result = Pin::new(&mut self.stream).poll_shutdown(cx);
+        self.write_progress(result, cx)
     }
 }
 

@@ -52,6 +52,12 @@ impl TraceContext {
         Self { span_id: fastrand::u64(1..), ..self }
     }
 
+    /// The same trace, whose spans at this node are not logged.
+    #[must_use]
+    pub const fn unsampled(self) -> Self {
+        Self { is_sampled: false, ..self }
+    }
+
     /// Whether its spans are logged.
     pub const fn is_sampled(self) -> bool {
         self.is_sampled
