@@ -31,7 +31,7 @@ mod target;
 mod tests;
 mod wire_key;
 
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use axum::{Router, body::Body};
 use bytes::Bytes;
@@ -202,13 +202,12 @@ impl Shared {
             Ok(target) => Some(target.group.name()),
             Err(_) => None,
         };
-        let raw = if target.is_err() { admission::group_in_path(uri.path()) } else { None };
         let named = match &target {
-            Ok(target) => Some(target.group.name().as_str()),
-            Err(error) if error.names_groups() => Some(""),
-            Err(_) => raw.as_deref(),
+            Ok(target) => Some(Cow::Borrowed(target.group.name().as_str())),
+            Err(error) if error.names_groups() => Some(Cow::Borrowed("")),
+            Err(_) => target::group_in_path(uri.path()),
         };
-        let wish = Wish { scope: Scope::Read, group: named, known: group };
+        let wish = Wish { scope: Scope::Read, group: named.as_deref(), known: group };
         // Read once for all that a hit needs it for, but for how long that took.
         let now = BootClock.now();
         if let Err(refusal) = self.admit(request.headers(), wish, connection, now, exchange) {
@@ -249,10 +248,9 @@ impl Shared {
                 Err(refusal) => Next::Answered(refusal.into_response()),
             };
         };
-        let named = admission::group_in_path(path);
-        let named = named.as_deref();
-        let known = named.and_then(|name| self.parts.groups.get(name)).map(|group| group.name());
-        let wish = Wish { scope, group: named, known };
+        let named = target::group_in_path(path);
+        let known = named.as_deref().and_then(|name| self.parts.groups.get(name)).map(|group| group.name());
+        let wish = Wish { scope, group: named.as_deref(), known };
         match self.admit(request.headers(), wish, connection, BootClock.now(), exchange) {
             Ok(caller) => Next::Route(Some(caller)),
             Err(refusal) => Next::Answered(refusal.into_response()),
@@ -339,6 +337,8 @@ impl Shared {
             Err(never) => match never {},
         };
         let mut response = response.map(|body| http_body_util::Either::Right(body.boxed_unsync()));
+        let nosniff = HeaderValue::from_static("nosniff");
+        response.headers_mut().entry(header::X_CONTENT_TYPE_OPTIONS).or_insert(nosniff);
         if response.status() == StatusCode::METHOD_NOT_ALLOWED {
             self.allow(&methods, &mut response);
         }
@@ -455,7 +455,7 @@ fn no_view() -> Problem {
 }
 
 /// A problem as an axum route answers it.
-fn axum_problem(code: ErrorCode, detail: impl Into<std::borrow::Cow<'static, str>>) -> Response<Body> {
+fn axum_problem(code: ErrorCode, detail: impl Into<Cow<'static, str>>) -> Response<Body> {
     routed_problem(Problem::new(code, detail))
 }
 

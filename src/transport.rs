@@ -18,7 +18,7 @@ mod tls;
 pub use gate::PeerGate;
 #[cfg(feature = "grpc")]
 pub use grpc::{GrpcTransport, PEER_SERVICE, PeerRpcs};
-pub use http::{HttpClientError, HttpTransport, PeerService};
+pub use http::{HttpClientError, HttpTransport, PEER_ROUTES, PeerRoute, PeerService};
 pub use memory::{Fault, MemoryNetwork, MemoryTransport};
 pub use sealed::unix_time_ms;
 pub use tls::PeerTls;

@@ -3,6 +3,7 @@
 //! One module for each promise. What needs a clock or a fault inside the process is tested in `tests/cluster.rs`.
 
 mod program {
+    mod access;
     mod commands;
     mod invalidation;
     mod keys;

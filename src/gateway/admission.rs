@@ -5,7 +5,7 @@
 //!
 //! Nothing is said of a group to who may not read it, not even whether there is one of the name.
 
-use std::{borrow::Cow, collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use axum::body::Body;
 use http::{HeaderMap, HeaderValue, Response, header};
@@ -14,7 +14,6 @@ use parking_lot::RwLock;
 use super::{GatewayBody, problem, routed_problem};
 use crate::{
     access::{Access, AccessError, Caller, Memo, Scope},
-    codec::percent_decode,
     error::ErrorCode,
     group::GroupName,
     limit::{ClientKey, Decision, GroupBucket, Limiter},
@@ -168,16 +167,5 @@ impl Refusal {
             Self::Rate(decision) => decision.write(response.headers_mut()),
         }
         response
-    }
-}
-
-/// The group that a path names, by the templates of the routes.
-/// Decoded as the router does it.
-pub(super) fn group_in_path(path: &str) -> Option<Cow<'_, str>> {
-    let name = path.strip_prefix("/api/v1/groups/")?.split('/').next().filter(|name| !name.is_empty())?;
-    // What is no text is no group's name either.
-    match percent_decode(name.as_bytes()).ok()? {
-        Cow::Borrowed(_) => Some(Cow::Borrowed(name)),
-        Cow::Owned(bytes) => Some(Cow::Owned(String::from_utf8(bytes).unwrap_or_default())),
     }
 }

@@ -35,7 +35,9 @@ impl Hosts {
                 .ok_or("the Host header is malformed")?,
             _ => return Err("the request names no host, or several"),
         };
-        if !self.is_known(host.host()) {
+        // Who names two of them, one in the target, is believed in neither alone.
+        let target = request.uri().authority().map_or(host.host(), Authority::host);
+        if !self.is_known(host.host()) || !self.is_known(target) {
             return Err(
                 "this plane is called by its address, localhost or a name in admin.hosts; the Host header has another name",
             );

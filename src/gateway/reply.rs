@@ -62,6 +62,9 @@ impl NodeReply {
             response.headers_mut().insert(CACHE_STATUS.clone(), status);
             return response;
         };
+        if group.config().content_type.is_some() && is_for_script(request) {
+            return super::problem(Problem::new(ErrorCode::Forbidden, NO_SCRIPT));
+        }
         let varies = self.encodings.may_vary(value);
         let gzip = if varies && accepts_gzip(request) { self.encodings.gzip(value) } else { None };
         let etag = etag(value.tag(), gzip.is_some());
@@ -152,6 +155,31 @@ impl NodeReply {
 /// follow from a value are safe by themselves, with `nosniff`.
 const INERT: HeaderValue =
     HeaderValue::from_static("default-src 'none'; sandbox; frame-ancestors 'none'; base-uri 'none'");
+
+const NO_SCRIPT: &str =
+    "a page of this origin asks for the value as a script or a worker, and it may be anybody's text";
+
+/// Whether a browser would run the answer on this origin: as a worker, or as a script of one of its pages. No policy on
+/// the answer keeps it from that. Pages of other origins run on theirs what they like.
+fn is_for_script(request: &HeaderMap) -> bool {
+    let is = |name: &str, values: &[&[u8]]| {
+        request.get(name).is_some_and(|value| values.contains(&value.as_bytes()))
+    };
+    request.contains_key("service-worker")
+        || (is("sec-fetch-site", &[b"same-origin"])
+            && is(
+                "sec-fetch-dest",
+                &[
+                    b"script",
+                    b"worker",
+                    b"sharedworker",
+                    b"serviceworker",
+                    b"audioworklet",
+                    b"paintworklet",
+                    b"xslt",
+                ],
+            ))
+}
 
 /// How long whoever keeps a copy may use it without asking. An invalidation does not reach it, so that it is to ask each
 /// time unless the group allows more.

@@ -71,8 +71,26 @@ pub(super) fn parse<'a>(
 }
 
 fn resource<'a>(group: &str, key: &'a str, groups: &'a Groups) -> Result<KeyTarget<'a>, TargetError> {
-    let group = groups.get(group).ok_or_else(|| unknown_group(groups))?;
-    checked(group, percent_decode(key.as_bytes())?)
+    let name = group_name(group);
+    let group = groups.get(&name).ok_or_else(|| unknown_group(groups))?;
+    let key = percent_decode(key.as_bytes())?;
+    check_key(&key)?;
+    Ok(KeyTarget { group, key })
+}
+
+/// The group that a path names, by the templates of the routes; `None` if it names none.
+pub(super) fn group_in_path(path: &str) -> Option<Cow<'_, str>> {
+    let name = path.strip_prefix("/api/v1/groups/")?.split('/').next()?;
+    (!name.is_empty()).then(|| group_name(name))
+}
+
+/// The name that a segment of a path means. It is decoded as the routes decode it: whatever is decided by a name goes for
+/// every way of writing it. What is no text names no group, and stays as it is.
+fn group_name(segment: &str) -> Cow<'_, str> {
+    match percent_decode(segment.as_bytes()) {
+        Ok(Cow::Owned(bytes)) => String::from_utf8(bytes).map_or(Cow::Borrowed(segment), Cow::Owned),
+        _ => Cow::Borrowed(segment),
+    }
 }
 
 fn in_query<'a>(query: &'a str, groups: &'a Groups) -> Result<KeyTarget<'a>, TargetError> {
@@ -90,6 +108,7 @@ fn in_query<'a>(query: &'a str, groups: &'a Groups) -> Result<KeyTarget<'a>, Tar
             return Err(TargetError::Twice(slot.1));
         }
     }
+    // What is wrong with the key is said before there is a look at the group: the answer tells nobody whether there is one.
     let key = match (key, key_b64) {
         (Some(key), None) => key,
         (None, Some(text)) => Cow::Owned(base64url_decode(&text)?),
@@ -105,11 +124,6 @@ fn in_query<'a>(query: &'a str, groups: &'a Groups) -> Result<KeyTarget<'a>, Tar
         }
         None => groups.default_group().ok_or_else(|| TargetError::NoGroup(names(groups)))?,
     };
-    Ok(KeyTarget { group, key })
-}
-
-fn checked<'a>(group: &'a Arc<Group>, key: Cow<'a, [u8]>) -> Result<KeyTarget<'a>, TargetError> {
-    check_key(&key)?;
     Ok(KeyTarget { group, key })
 }
 

@@ -1,7 +1,7 @@
 //! A connection that gives up on a peer that is too slow.
 //!
 //! Three deadlines: from the first byte of a request's head to its end, from the end of a response to the first byte
-//! of the next request, and for a write that makes no progress. One timer serves all three and is armed only while
+//! of the next request, and for what is written to be taken: [`PROGRESS_BYTES`] of it or all. One timer serves all three and is armed only while
 //! the connection waits, so that a request whose head comes in one piece costs no timer at all.
 
 use std::{
@@ -21,6 +21,10 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::{Instant, Sleep},
 };
+
+/// So many bytes that are taken are progress. Less is not: a reader could hold an answer, and its connection, for hours
+/// by taking it in drops.
+const PROGRESS_BYTES: usize = 64 << 10;
 
 const HEAD: u8 = 0;
 const BUSY: u8 = 1;
@@ -67,6 +71,8 @@ pub(super) struct Guarded<S> {
     /// The phase for which `read` is armed.
     armed_for: u8,
     write: Timer,
+    /// What was taken since `write` was reset.
+    taken: usize,
 }
 
 #[derive(Default)]
@@ -103,6 +109,7 @@ impl<S> Guarded<S> {
             read: Timer::default(),
             armed_for: HEAD,
             write: Timer::default(),
+            taken: 0,
         };
         (guarded, phase)
     }
@@ -113,14 +120,32 @@ impl<S> Guarded<S> {
         self.unread = Bytes::copy_from_slice(bytes);
     }
 
-    fn write_progress<T>(
-        &mut self,
-        result: Poll<io::Result<T>>,
-        cx: &mut Context<'_>,
-    ) -> Poll<io::Result<T>> {
+    /// What came of an attempt to write; an error if it has not succeeded for too long.
+    fn written(&mut self, result: Poll<io::Result<usize>>, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(bytes)) = result {
+            self.taken = self.taken.saturating_add(bytes);
+            if self.taken >= PROGRESS_BYTES {
+                self.all_taken();
+            }
+        }
+        self.in_time(result, cx)
+    }
+
+    /// What came of an attempt to have all of it taken.
+    fn flushed(&mut self, result: Poll<io::Result<()>>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if result.is_ready() {
-            self.write.reset();
-        } else if self.write.poll_expired(self.patience.idle, cx) {
+            self.all_taken();
+        }
+        self.in_time(result, cx)
+    }
+
+    const fn all_taken(&mut self) {
+        self.taken = 0;
+        self.write.reset();
+    }
+
+    fn in_time<T>(&mut self, result: Poll<io::Result<T>>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
+        if result.is_pending() && self.write.poll_expired(self.patience.idle, cx) {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         result
@@ -175,7 +200,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.write_progress(result, cx)
+        self.written(result, cx)
     }
 
     fn poll_write_vectored(
@@ -184,7 +209,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        self.write_progress(result, cx)
+        self.written(result, cx)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -193,13 +218,13 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let result = Pin::new(&mut self.stream).poll_flush(cx);
-        self.write_progress(result, cx)
+        self.flushed(result, cx)
     }
 
+    /// Where a farewell is written (TLS), it has to be taken in time as well.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // Over TLS there is a last message to write.
         let result = Pin::new(&mut self.stream).poll_shutdown(cx);
-        self.write_progress(result, cx)
+        self.flushed(result, cx)
     }
 }
 
@@ -280,5 +305,32 @@ mod tests {
         let (mut guarded, _) = Guarded::new(server, PATIENCE);
         let error = guarded.write_all(&[0; 64]).await.expect_err("the pipe is full");
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+
+    /// Writes to a reader that takes `bytes` every second.
+    async fn written_to(bytes: usize) -> (io::Result<()>, Duration) {
+        let (mut client, server) = tokio::io::duplex(1024);
+        let (mut guarded, _) = Guarded::new(server, PATIENCE);
+        tokio::spawn(async move {
+            let mut taken = vec![0; bytes];
+            loop {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                if client.read_exact(&mut taken).await.is_err() {
+                    return;
+                }
+            }
+        });
+        let begun = Instant::now();
+        (guarded.write_all(&[0; 8 * PROGRESS_BYTES]).await, begun.elapsed())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_that_takes_drops_is_given_up_and_a_slow_one_is_not() {
+        let (result, waited) = written_to(100).await;
+        assert_eq!(result.expect_err("it takes too little").kind(), io::ErrorKind::TimedOut);
+        assert!((PATIENCE.idle..PATIENCE.idle * 2).contains(&waited), "{waited:?}");
+        let (result, waited) = written_to(PROGRESS_BYTES / 5).await;
+        result.expect("it takes enough");
+        assert!(waited > PATIENCE.idle * 2, "{waited:?}");
     }
 }

@@ -16,8 +16,70 @@ mod frame;
 mod message;
 mod service;
 
+use http::Method;
+
 pub use client::{HttpClientError, HttpTransport};
 pub use service::PeerService;
+
+/// Everything that the peer plane answers over HTTP. [`PeerService`] goes by this table alone, and tests walk it: what is
+/// not in it is not answered, and what is in it can't be forgotten by what guards the plane.
+pub const PEER_ROUTES: &[PeerRoute] = &[
+    PeerRoute::below(OWNER_PATH, Asked::Owner),
+    PeerRoute::at(PING_PATH, Method::GET, Asked::Ping),
+    PeerRoute::below(PEEK_PATH, Asked::Peek),
+    PeerRoute::at(PEEK_MANY_PATH, Method::POST, Asked::Message(Message::PeekMany)),
+    PeerRoute::at(BATCH_PATH, Method::POST, Asked::Message(Message::Batch)),
+    PeerRoute::at(INVALIDATE_PATH, Method::POST, Asked::Message(Message::Invalidate)),
+    PeerRoute::at(HANDOVER_PATH, Method::POST, Asked::Message(Message::Handover)),
+];
+
+/// What is answered at a path of the peer plane.
+#[derive(Debug)]
+pub struct PeerRoute {
+    /// The path; where a key is read, what stands before the group and the key.
+    pub path: &'static str,
+    /// The method.
+    pub method: Method,
+    /// Whether a group and a key follow the path.
+    pub names_key: bool,
+    asked: Asked,
+}
+
+/// What a request wants.
+#[derive(Clone, Copy, Debug)]
+enum Asked {
+    Owner,
+    Peek,
+    Ping,
+    Message(Message),
+}
+
+/// A request with a body.
+#[derive(Clone, Copy, Debug)]
+enum Message {
+    PeekMany,
+    Batch,
+    Invalidate,
+    Handover,
+}
+
+impl PeerRoute {
+    const fn at(path: &'static str, method: Method, asked: Asked) -> Self {
+        Self { path, method, names_key: false, asked }
+    }
+
+    const fn below(path: &'static str, asked: Asked) -> Self {
+        Self { path, method: Method::GET, names_key: true, asked }
+    }
+
+    /// The route of a request's path, and what follows it there.
+    fn of(path: &str) -> Option<(&'static Self, &str)> {
+        PEER_ROUTES.iter().find_map(|route| {
+            let rest = path.strip_prefix(route.path)?;
+            (route.names_key || rest.is_empty()).then_some((route, rest))
+        })
+    }
+}
 
 /// Where a node is asked as owner; group and key follow.
 const OWNER_PATH: &str = "/_ggcache/";

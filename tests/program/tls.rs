@@ -39,12 +39,12 @@ ttl_jitter = 0.0
 hot_ttl = "0s"
 "#;
 
-const PEER_TLS: &str =
+pub(super) const PEER_TLS: &str =
     "[node.tls]\ncert = \"certs/localhost.pem\"\nkey = \"certs/localhost.key\"\nca = \"certs/ca.pem\"\n";
 const API_TLS: &str = "[api.tls]\ncert = \"certs/localhost.pem\"\nkey = \"certs/localhost.key\"\n";
 
 /// A directory with the demo's table and a set of certificates.
-fn site(tls: &str) -> Site {
+pub(super) fn site(tls: &str) -> Site {
     let site = Site::new(&format!("{CONFIG}{tls}"));
     assert_eq!(site.run(&["migrate"]).code, Some(0));
     certs(&site, "certs");
@@ -58,12 +58,12 @@ fn certs(site: &Site, out: &str) {
 }
 
 /// Dials without a certificate of one's own, and believes an authority's.
-fn believing(ca: &Path) -> ClientConfig {
+pub(super) fn believing(ca: &Path) -> ClientConfig {
     Dialler::from_file(ca).expect("an authority").http1()
 }
 
 /// As [`believing`], with a certificate that is shown whomever the other end believes.
-fn showing(ca: &Path, cert: &Path, key: &Path) -> ClientConfig {
+pub(super) fn showing(ca: &Path, cert: &Path, key: &Path) -> ClientConfig {
     let mut config = believing(ca);
     let chain = CertificateDer::pem_file_iter(cert).expect("a file").collect::<Result<_, _>>().expect("pem");
     let key = PrivateKeyDer::from_pem_file(key).expect("a key");
@@ -74,10 +74,20 @@ fn showing(ca: &Path, cert: &Path, key: &Path) -> ClientConfig {
 
 /// A GET of `target` by TLS, with header lines that each end in `\r\n`; the answer as it is.
 async fn ask(address: SocketAddr, config: ClientConfig, target: &str, headers: &str) -> io::Result<String> {
+    send(address, config, &format!("GET {target}"), headers).await
+}
+
+/// A request by a method and a target; the answer as it is.
+pub(super) async fn send(
+    address: SocketAddr,
+    config: ClientConfig,
+    line: &str,
+    headers: &str,
+) -> io::Result<String> {
     let name = ServerName::try_from("localhost").expect("a name");
     let stream = TcpStream::connect(address).await?;
     let mut stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
-    let request = format!("GET {target} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{headers}\r\n");
+    let request = format!("{line} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{headers}\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await?;

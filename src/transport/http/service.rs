@@ -3,7 +3,7 @@
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use http_body::Body;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
@@ -18,8 +18,8 @@ use super::{
         gate::{FROM, PeerGate},
         sealed::{Gate, LetIn},
     },
-    AGE_MS, BATCH_PATH, BODY_BYTES_MAX, BUDGET_MS, DIGEST, EPOCH, ERROR, FRESH, HANDOVER_PATH,
-    INVALIDATE_PATH, OUTCOME, OWNER_PATH, PEEK_MANY_PATH, PEEK_PATH, PING_PATH, REMAINING_MS, frame,
+    AGE_MS, Asked, BODY_BYTES_MAX, BUDGET_MS, DIGEST, EPOCH, ERROR, FRESH, Message, OUTCOME, PeerRoute,
+    REMAINING_MS, frame,
     message::{HandoverMessage, InvalidateMessage, PeekManyMessage, PeekedMessage, ms_up},
 };
 use crate::{
@@ -41,6 +41,9 @@ use crate::{
 const POSTS_MAX: usize = 128;
 /// What a request lacks that is not sealed.
 const CHALLENGE: &str = "GGCache-Seal";
+
+/// What browsers say of who had them send a request.
+const FETCH_SITE: &str = "sec-fetch-site";
 
 /// Answers other nodes.
 #[derive(Clone, Debug)]
@@ -86,6 +89,11 @@ impl PeerService {
         if let Some(gate) = &self.gate {
             gate.admit(identity, request.headers().get(FROM).map(HeaderValue::as_bytes))?;
         }
+        // Of a form or a script of any page, which could ask a plane that is open to this machine.
+        if request.headers().contains_key(header::ORIGIN) || request.headers().contains_key(FETCH_SITE) {
+            let detail = "nodes ask here, and no pages; clients ask on the api plane";
+            return Err(CalleeError::new(ErrorCode::Forbidden, detail));
+        }
         self.answer(request).await
     }
 
@@ -101,27 +109,25 @@ impl PeerService {
             gate.let_in(&Head { method: request.method().as_str(), target, headers: request.headers() })
         });
         let let_in = let_in.transpose()?;
-        let posted = matches!(path, BATCH_PATH | INVALIDATE_PATH | HANDOVER_PATH | PEEK_MANY_PATH);
-        let method = if posted { Method::POST } else { Method::GET };
-        if *request.method() != method {
-            return Err(CalleeError::new(ErrorCode::MethodNotAllowed, format!("this path answers {method}")));
+        let (route, target) = PeerRoute::of(path).ok_or_else(no_route)?;
+        if *request.method() != route.method {
+            let detail = format!("this path answers {}", route.method);
+            return Err(CalleeError::new(ErrorCode::MethodNotAllowed, detail));
         }
-        if posted {
+        if let Asked::Message(message) = route.asked {
             let patience = self.callee.budget(budget(request.headers())?);
-            return self.posted(request, patience, let_in).await;
+            return self.posted(message, request, patience, let_in).await;
         }
         if let Some(let_in) = let_in {
             let_in.without_body(request.body().is_end_stream())?;
         }
-        if path == PING_PATH {
+        if matches!(route.asked, Asked::Ping) {
             return Ok(empty(StatusCode::NO_CONTENT));
         }
-        if let Some(target) = path.strip_prefix(PEEK_PATH) {
-            let (group, key) = target_of(target, request.uri().query())?;
+        let (group, key) = target_of(target, request.uri().query())?;
+        if matches!(route.asked, Asked::Peek) {
             return Ok(self.callee.peek(group, &key)?.map_or_else(|| empty(StatusCode::NO_CONTENT), reply));
         }
-        let target = path.strip_prefix(OWNER_PATH).ok_or_else(no_route)?;
-        let (group, key) = target_of(target, request.uri().query())?;
         let headers = request.headers();
         let epoch = headers.get(EPOCH).and_then(|epoch| epoch.to_str().ok());
         let is_fresh = headers.contains_key(FRESH);
@@ -137,6 +143,7 @@ impl PeerService {
     /// about heads and idle connections.
     async fn posted<B>(
         &self,
+        message: Message,
         request: Request<B>,
         patience: Duration,
         let_in: Option<LetIn<'_>>,
@@ -149,8 +156,7 @@ impl PeerService {
             let detail = format!("{POSTS_MAX} messages are under way at this node");
             return Err(CalleeError::new(ErrorCode::Overloaded, detail));
         };
-        let (parts, body) = request.into_parts();
-        let body = timeout_at(deadline, self::body(body)).await.unwrap_or_else(|_| {
+        let body = timeout_at(deadline, body(request.into_body())).await.unwrap_or_else(|_| {
             let detail = format!("the body did not come within {patience:?}");
             Err(CalleeError::new(ErrorCode::DeadlineExceeded, detail))
         })?;
@@ -158,15 +164,15 @@ impl PeerService {
             let_in.with_body(&body)?;
         }
         let budget = deadline.saturating_duration_since(Instant::now());
-        if parts.uri.path() == BATCH_PATH {
-            // It may wait for loads, which have limits of their own.
-            drop(place);
-            return self.batch(&body, budget).await;
-        }
-        match parts.uri.path() {
-            HANDOVER_PATH => self.handover(&body, budget).await,
-            PEEK_MANY_PATH => self.peek_many(&body),
-            _ => self.invalidate(&body, budget),
+        match message {
+            Message::Batch => {
+                // It may wait for loads, which have limits of their own.
+                drop(place);
+                self.batch(&body, budget).await
+            }
+            Message::Handover => self.handover(&body, budget).await,
+            Message::PeekMany => self.peek_many(&body),
+            Message::Invalidate => self.invalidate(&body, budget),
         }
     }
 
@@ -317,7 +323,10 @@ mod tests {
 
     use http_body::Frame;
 
-    use super::*;
+    use super::{
+        super::{HANDOVER_PATH, INVALIDATE_PATH, PING_PATH},
+        *,
+    };
     use crate::cluster::{Address, Node, View};
 
     const PATIENCE: Duration = Duration::from_secs(2);
