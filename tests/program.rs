@@ -13,6 +13,7 @@ mod program {
     #[cfg(feature = "etcd")]
     mod membership;
     mod origin;
+    mod reload;
     mod secret;
     mod stampede;
     mod story;

@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
-use std::fmt::Write as _;
+use std::{fmt::Write as _, time::Duration};
 
 use super::{
     GatewayBody,
@@ -38,7 +38,7 @@ impl NodeReply {
 
     /// The response to a read of a key by a request with these headers.
     pub(super) fn answer(&self, group: &Group, answer: Answer, request: &HeaderMap) -> Response<GatewayBody> {
-        let now = group.now();
+        let (now, config) = (group.now(), group.config());
         let remaining = answer.remaining(now).as_secs();
         let status = self.cache_status(&answer, remaining);
         let Some(value) = &answer.value else {
@@ -66,7 +66,7 @@ impl NodeReply {
         headers.reserve(12);
         if !is_known {
             let kind = HeaderValue::from_static(value.kind().media_type());
-            match &group.config().content_type {
+            match &config.content_type {
                 None => headers.insert(header::CONTENT_TYPE, kind),
                 Some(own) => {
                     headers.insert(header::CONTENT_SECURITY_POLICY, INERT);
@@ -79,7 +79,7 @@ impl NodeReply {
             }
         }
         headers.insert(header::ETAG, etag);
-        headers.insert(header::CACHE_CONTROL, cache_control(group, remaining));
+        headers.insert(header::CACHE_CONTROL, cache_control(config.client_ttl, remaining));
         headers.insert(header::AGE, answer.age(now).as_secs().into());
         headers.insert(CACHE_STATUS.clone(), status);
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -132,8 +132,8 @@ const INERT: HeaderValue =
 
 /// How long whoever keeps a copy may use it without asking. An invalidation does not reach it, so that it is to ask each
 /// time unless the group allows more.
-fn cache_control(group: &Group, remaining: u64) -> HeaderValue {
-    match group.config().client_ttl.as_secs().min(remaining) {
+fn cache_control(client_ttl: Duration, remaining: u64) -> HeaderValue {
+    match client_ttl.as_secs().min(remaining) {
         0 => HeaderValue::from_static("no-cache"),
         seconds => HeaderValue::try_from(format!("max-age={seconds}"))
             .unwrap_or(HeaderValue::from_static("no-cache")),
