@@ -63,6 +63,7 @@ use crate::{
     net::{Connection, Handler},
     problem::{Problem, RequestId},
     telemetry::{NodeMetrics, trace},
+    time::{BootClock, Clock as _, Moment},
 };
 use admission::{Refusal, Wish};
 use directives::Directives;
@@ -191,7 +192,9 @@ impl Shared {
             Err(error) => error.names_groups().then_some("").or_else(|| admission::group_in_path(uri.path())),
         };
         let wish = Wish { scope: Scope::Read, group: named, known: group };
-        if let Err(refusal) = self.admit(request.headers(), wish, connection, exchange) {
+        // Read once for all that a hit needs it for, but for how long that took.
+        let now = BootClock.now();
+        if let Err(refusal) = self.admit(request.headers(), wish, connection, now, exchange) {
             return Next::Answered(refusal.into_response());
         }
         let target = match target {
@@ -202,9 +205,9 @@ impl Shared {
         let may_all = directives == Directives::default() || target.group.config().allow_no_cache;
         let directives = if may_all { directives } else { directives.without_loads() };
         if self.may_be_cached(&target, &directives)
-            && let Some(answer) = target.group.cached(&target.key)
+            && let Some((answer, now)) = target.group.cached_at(&target.key, now)
         {
-            return Next::Answered(self.reply.answer(&target.group, answer, request.headers()));
+            return Next::Answered(self.reply.answer(&target.group, answer, now, request.headers()));
         }
         Next::Read(Read { group: target.group, key: target.key.into(), directives })
     }
@@ -223,7 +226,7 @@ impl Shared {
         let named = admission::group_in_path(path);
         let known = named.and_then(|name| self.parts.groups.get(name));
         let wish = Wish { scope, group: named, known: known.as_ref().map(|group| group.name()) };
-        match self.admit(request.headers(), wish, connection, exchange) {
+        match self.admit(request.headers(), wish, connection, BootClock.now(), exchange) {
             Ok(caller) => Next::Route(Some(caller)),
             Err(refusal) => Next::Answered(refusal.into_response()),
         }
@@ -234,13 +237,14 @@ impl Shared {
         headers: &HeaderMap,
         wish: Wish<'_>,
         connection: &Connection<Memo>,
+        now: Moment,
         exchange: &mut Exchange,
     ) -> Result<Caller, Refusal> {
         let admission = &self.parts.admission;
         let caller = admission.caller(headers, Some(&connection.session));
         // Operators are few, and have to get in when clients are too many.
         let client = (self.plane == PlaneKind::Api).then(|| connection.client.ip());
-        let (caller, rate) = admission.admit(caller, wish, client, headers)?;
+        let (caller, rate) = admission.admit(caller, wish, client, now, headers)?;
         exchange.rate = rate;
         Ok(caller)
     }
@@ -306,7 +310,10 @@ impl Shared {
         }
         let deadline = Instant::now() + self.parts.request_timeout;
         match read.answer(deadline).await {
-            Ok(Some(answer)) => self.reply.answer(&read.group, answer, &headers),
+            Ok(Some(answer)) => {
+                let now = read.group.now();
+                self.reply.answer(&read.group, answer, now, &headers)
+            }
             Ok(None) => problem(Problem::new(
                 ErrorCode::NotCached,
                 "neither this node nor the key's owner has it in memory, and the request says only-if-cached",
@@ -355,8 +362,10 @@ impl Handler for Gateway {
         Either::Right(async move {
             let work = async {
                 match next {
-                    Next::Read(read) => shared.read(read, request.into_parts().0.headers, &exchange.id).await,
-                    // In a box: it is far larger than a read.
+                    // In boxes, since they are large: whoever waits for them has no hurry.
+                    Next::Read(read) => {
+                        Box::pin(shared.read(read, request.into_parts().0.headers, &exchange.id)).await
+                    }
                     Next::Route(caller) => {
                         Box::pin(shared.routed(request, caller, exchange.id.clone())).await
                     }
@@ -364,7 +373,7 @@ impl Handler for Gateway {
                 }
             };
             let response = match exchange.trace {
-                Some((context, _)) => trace::rooted("request", context, work).await,
+                Some((context, _)) => Box::pin(trace::rooted("request", context, work)).await,
                 None => work.await,
             };
             exchange.finish(response)

@@ -240,12 +240,19 @@ impl Group {
 
     /// The answer to a client's read, if this node has it in memory. Counts as a request if so.
     pub fn cached(&self, key: &[u8]) -> Option<Answer> {
-        let begun = self.awake();
+        self.cached_at(key, self.clock.now()).map(|(answer, _)| answer)
+    }
+
+    /// As [`cached`](Self::cached), for a request that came at `begun`, by the group's clock; and the time after it. A
+    /// clock is a part of what a hit costs.
+    pub fn cached_at(&self, key: &[u8], begun: Moment) -> Option<(Answer, Moment)> {
+        self.awake_at(begun);
         let hash = self.store.hash(key);
         let answer = self.store.get(hash, key, begun)?;
         self.story(key, &answer);
-        self.metrics.request(Some(answer.outcome), self.since(begun));
-        Some(answer)
+        let now = self.clock.now();
+        self.metrics.request(Some(answer.outcome), now.saturating_since(begun));
+        Some((answer, now))
     }
 
     /// Answers another node that takes this one for the owner. Never asks a third.

@@ -18,7 +18,7 @@ use crate::{
     group::GroupName,
     limit::{ClientKey, Decision, GroupBucket, Limiter},
     problem::Problem,
-    time::{BootClock, Clock as _},
+    time::Moment,
 };
 
 /// The tokens and limits of a node, for all its planes. Clones share them.
@@ -79,6 +79,7 @@ impl Admission {
         caller: Result<Caller, AccessError>,
         wish: Wish<'_>,
         client: Option<IpAddr>,
+        now: Moment,
         headers: &HeaderMap,
     ) -> Result<(Caller, Decision), Refusal> {
         let allowed = caller.and_then(|caller| caller.may(wish.scope, wish.group).map(|()| caller));
@@ -90,7 +91,7 @@ impl Admission {
             _ => ClientKey::address(self.limiter.client_address(client, headers)),
         };
         let bucket = wish.known.filter(|_| allowed.is_ok()).map(|group| self.bucket(group));
-        let decision = self.limiter.check(key, bucket.as_ref(), BootClock.now());
+        let decision = self.limiter.check(key, bucket.as_ref(), now);
         match allowed {
             _ if !decision.is_allowed() => Err(Refusal::Rate(decision)),
             Err(error) => Err(Refusal::Access(error)),

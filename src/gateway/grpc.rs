@@ -35,6 +35,7 @@ use crate::{
         },
         read_timeout,
     },
+    time::{BootClock, Clock as _},
 };
 use health::NodeHealth;
 
@@ -146,7 +147,7 @@ impl ClientRpcs {
         let named = known.map_or(name, |group| group.as_str());
         let wish = Wish { scope: Scope::Read, group: Some(named), known };
         let caller = self.admission.caller(&headers, None);
-        match self.admission.admit(caller, wish, client, &headers) {
+        match self.admission.admit(caller, wish, client, BootClock.now(), &headers) {
             Ok(_) => group,
             Err(refusal) => Err(rpc::problem_status(&refusal.problem())),
         }
