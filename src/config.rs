@@ -7,6 +7,7 @@
 mod database;
 mod group;
 mod plane;
+mod reload;
 mod sources;
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,7 @@ use crate::{
 
 pub use group::GroupSection;
 pub use plane::{AdminConfig, ApiConfig, NodeConfig};
+pub use reload::Reload;
 pub use sources::{ApiAddress, ApiAddressError, FlagSetting, Sources};
 
 /// Everything that a node is told.

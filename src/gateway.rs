@@ -22,7 +22,9 @@ mod invalidate;
 mod json_body;
 mod keys;
 mod layers;
+mod live;
 mod openapi;
+mod reload;
 mod reply;
 mod routes;
 mod stored;
@@ -48,7 +50,9 @@ pub use encoding::Encodings;
 #[cfg(feature = "grpc")]
 pub use grpc::{OtherService, client_rpcs};
 pub use health::Readiness;
+pub use live::{Live, PlaneSettings};
 pub use openapi::document;
+pub use reload::{Reload, ReloadError, Reloaded};
 pub use routes::{PlaneKind, ROUTES, Route, allow, methods_of, routes_at};
 
 use crate::{
@@ -62,10 +66,8 @@ use crate::{
     time::{BootClock, Clock as _, Moment},
 };
 use admission::{Refusal, Wish};
-use cors::Cors;
 use directives::Directives;
 use exchange::{Exchange, carry};
-use hosts::Hosts;
 use layers::InFlight;
 use reply::NodeReply;
 use target::KeyTarget;
@@ -91,16 +93,12 @@ pub struct GatewayParts {
     pub request_timeout: Duration,
     /// Requests under way on a plane, hits not counted; zero is no limit.
     pub in_flight_max: usize,
-    /// The effective configuration, as the admin plane shows it; secrets are left out already.
-    pub effective_config: Arc<str>,
     /// Values in gzip.
     pub encodings: Encodings,
-    /// Whose pages may read answers of the api plane in a browser.
-    pub cors_origins: Vec<CorsOrigin>,
-    /// The names by which the admin plane may be called, beside addresses and `localhost`.
-    pub admin_hosts: Vec<String>,
-    /// The share, 0 to 1, of requests without a span that begin a trace.
-    pub trace_sample: f64,
+    /// What may change while the planes run.
+    pub live: Arc<Live>,
+    /// Who changes it.
+    pub reload: Arc<dyn Reload>,
 }
 
 /// The api or admin plane. Clones share it.
@@ -113,9 +111,6 @@ struct Shared {
     plane: PlaneKind,
     in_flight: InFlight,
     reply: Arc<NodeReply>,
-    cors: Cors,
-    /// Who may call the plane through a browser, on the admin plane.
-    hosts: Option<Hosts>,
 }
 
 type BoxBody = UnsyncBoxBody<Bytes, axum::Error>;
@@ -127,8 +122,7 @@ impl Gateway {
     pub fn api(parts: GatewayParts) -> Self {
         let reply = Self::reply(&parts);
         let router = layers::around(public_routes(parts.clone(), PlaneKind::Api, &reply), &parts);
-        let cors = Cors::new(&parts.cors_origins);
-        Self::new(parts, router, reply, PlaneKind::Api, cors, None)
+        Self::new(parts, router, reply, PlaneKind::Api)
     }
 
     /// The operators' plane: the public routes, and what only an operator may see.
@@ -137,25 +131,16 @@ impl Gateway {
         let router =
             public_routes(parts.clone(), PlaneKind::Admin, &reply).merge(admin::routes(parts.clone()));
         let router = layers::around(router, &parts);
-        let mut names = parts.admin_hosts.clone();
-        names.push(parts.views.load().me().address.host().to_owned());
-        Self::new(parts, router, reply, PlaneKind::Admin, Cors::default(), Some(Hosts::new(names)))
+        Self::new(parts, router, reply, PlaneKind::Admin)
     }
 
     fn reply(parts: &GatewayParts) -> Arc<NodeReply> {
         Arc::new(NodeReply::new(parts.views.load().me(), parts.encodings.clone()))
     }
 
-    fn new(
-        parts: GatewayParts,
-        router: Router,
-        reply: Arc<NodeReply>,
-        plane: PlaneKind,
-        cors: Cors,
-        hosts: Option<Hosts>,
-    ) -> Self {
+    fn new(parts: GatewayParts, router: Router, reply: Arc<NodeReply>, plane: PlaneKind) -> Self {
         let in_flight = InFlight::new(parts.in_flight_max);
-        Self(Arc::new(Shared { parts, router, plane, in_flight, reply, cors, hosts }))
+        Self(Arc::new(Shared { parts, router, plane, in_flight, reply }))
     }
 }
 
@@ -184,8 +169,8 @@ impl Shared {
         connection: &Connection<Memo>,
         exchange: &mut Exchange,
     ) -> Next {
-        if let Some(hosts) = &self.hosts
-            && let Err(detail) = hosts.check(request)
+        if self.plane == PlaneKind::Admin
+            && let Err(detail) = self.parts.live.hosts(|hosts| hosts.check(request))
         {
             return Next::Answered(problem(Problem::new(ErrorCode::Forbidden, detail)));
         }
@@ -218,15 +203,15 @@ impl Shared {
             Err(error) => return Next::Answered(problem(error.into_problem())),
         };
         let directives = Directives::read(request.headers());
-        let directives =
-            if target.group.config().allow_no_cache { directives } else { directives.without_loads() };
+        let may_all = directives == Directives::default() || target.group.config().allow_no_cache;
+        let directives = if may_all { directives } else { directives.without_loads() };
         if self.may_be_cached(&target, &directives)
             && let Some((answer, now)) = target.group.cached_at(&target.key, now)
             && directives.accept(&answer, now)
         {
-            return Next::Answered(self.reply.answer(target.group, answer, now, request.headers()));
+            return Next::Answered(self.reply.answer(&target.group, answer, now, request.headers()));
         }
-        Next::Read(Read { group: Arc::clone(target.group), key: target.key.into(), directives })
+        Next::Read(Read { group: target.group, key: target.key.into(), directives })
     }
 
     /// As [`look`](Self::look), for what is no read of a key. Paths that nothing answers are the router's to say so of.
@@ -249,8 +234,8 @@ impl Shared {
             };
         };
         let named = target::group_in_path(path);
-        let known = named.as_deref().and_then(|name| self.parts.groups.get(name)).map(|group| group.name());
-        let wish = Wish { scope, group: named.as_deref(), known };
+        let known = named.as_deref().and_then(|name| self.parts.groups.get(name));
+        let wish = Wish { scope, group: named.as_deref(), known: known.as_ref().map(|group| group.name()) };
         match self.admit(request.headers(), wish, connection, BootClock.now(), exchange) {
             Ok(caller) => Next::Route(Some(caller)),
             Err(refusal) => Next::Answered(refusal.into_response()),
@@ -294,7 +279,7 @@ impl Shared {
         if *directives == Directives::default() {
             return true;
         }
-        let group = target.group;
+        let group = &target.group;
         !directives.no_cache
             && group.peek(&target.key).is_none_or(|answer| directives.accept(&answer, group.now()))
     }
@@ -395,7 +380,7 @@ impl Handler for Gateway {
         request: Request<Incoming>,
         connection: &Connection<Memo>,
     ) -> impl Future<Output = Response<GatewayBody>> + Send {
-        let mut exchange = Exchange::new(&request, &self.0.cors, self.0.parts.trace_sample);
+        let mut exchange = Exchange::new(&request, &self.0.parts.live, self.0.plane);
         let next = self.0.look(&request, connection, &mut exchange);
         if let Next::Answered(response) = next {
             // Who was not let in has nothing logged.
@@ -419,7 +404,7 @@ impl Handler for Gateway {
                 }
             };
             let response = match exchange.trace {
-                Some((context, _)) => trace::rooted("request", context, work).await,
+                Some((context, _)) => Box::pin(trace::rooted("request", context, work)).await,
                 None => work.await,
             };
             exchange.finish(response)

@@ -97,7 +97,7 @@ pub(super) async fn batch_get(
     name: Result<Path<String>, PathRejection>,
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
-    let Some(group) = name.ok().and_then(|Path(name)| parts.groups.get(&name).cloned()) else {
+    let Some(group) = name.ok().and_then(|Path(name)| parts.groups.get(&name)) else {
         return axum_problem(ErrorCode::GroupNotFound, "there is no group of that name; see /api/v1/groups");
     };
     let keys = json_body::read(&headers, body, BODY_BYTES_MAX, EXPECTED).and_then(keys);
@@ -225,7 +225,8 @@ pub(super) struct BatchFacts {
 
 impl BatchFacts {
     fn new(group: &Group, answer: &Answer, value: &Value, now: Moment) -> Self {
-        let own = group.config().content_type.as_deref();
+        let config = group.config();
+        let own = config.content_type.as_deref();
         let etag = reply::etag(value.tag(), false);
         Self {
             outcome: answer.outcome,

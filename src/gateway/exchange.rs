@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{GatewayBody, cors::Cors};
+use super::{GatewayBody, PlaneKind, cors::Cors, live::Live};
 use crate::{
     limit::Decision,
     problem::{Problem, RequestId},
@@ -36,21 +36,27 @@ pub(super) struct Exchange {
 }
 
 impl Exchange {
-    /// Of a request; one in `sample` of those that bring no span begin a trace.
-    pub(super) fn new<B>(request: &Request<B>, cors: &Cors, sample: f64) -> Self {
+    /// Of a request to a plane. Some of those that bring no span begin a trace.
+    pub(super) fn new<B>(request: &Request<B>, live: &Live, plane: PlaneKind) -> Self {
         let headers = request.headers();
         let parent = headers.get(&TRACE).and_then(|text| TraceContext::parse(text.as_bytes()));
+        let sample = live.trace_sample();
         let trace = match parent {
             Some(parent) if parent.is_sampled() && !may_trace() => Some(parent.child().unsampled()),
             Some(parent) => Some(parent.child()),
             None => (sample > 0.0 && fastrand::f64() < sample).then(TraceContext::new),
         };
+        // Pages of other origins have no business on the operators' plane.
+        let (cors, varies) = match plane {
+            PlaneKind::Api => live.cors(|cors| (cors.allows(headers), cors.varies())),
+            PlaneKind::Admin => (None, false),
+        };
         Self {
             id: headers.get(&REQUEST_ID).and_then(RequestId::given).unwrap_or_default(),
             trace: trace.map(|trace| (trace, Instant::now())),
-            cors: cors.allows(headers),
+            cors,
             is_preflight: Cors::is_preflight(request),
-            varies: cors.varies(),
+            varies,
             rate: Decision::UNLIMITED,
             is_admitted: false,
         }

@@ -124,7 +124,7 @@ pub(super) async fn invalidate(
     name: Result<Path<String>, PathRejection>,
     body: Result<Bytes, axum::extract::rejection::BytesRejection>,
 ) -> Response {
-    let Some(group) = name.ok().and_then(|Path(name)| parts.groups.get(&name).cloned()) else {
+    let Some(group) = name.ok().and_then(|Path(name)| parts.groups.get(&name)) else {
         return axum_problem(ErrorCode::GroupNotFound, "there is no group of that name; see /api/v1/groups");
     };
     let body = json_body::read(&headers, body, BODY_BYTES_MAX, EXPECTED);

@@ -6,6 +6,7 @@ use http_body_util::Full;
 use std::{
     fmt::Write as _,
     sync::{LazyLock, OnceLock},
+    time::Duration,
 };
 
 use super::{
@@ -54,6 +55,7 @@ impl NodeReply {
         now: Moment,
         request: &HeaderMap,
     ) -> Response<GatewayBody> {
+        let config = group.config();
         let remaining = answer.remaining(now).as_secs();
         let status = self.cache_status(&answer, remaining);
         let Some(value) = &answer.value else {
@@ -84,7 +86,7 @@ impl NodeReply {
         headers.reserve(12);
         if !is_known {
             let kind = HeaderValue::from_static(value.kind().media_type());
-            match &group.config().content_type {
+            match &config.content_type {
                 None => headers.insert(header::CONTENT_TYPE, kind),
                 Some(own) => {
                     headers.insert(header::CONTENT_SECURITY_POLICY, INERT);
@@ -97,7 +99,10 @@ impl NodeReply {
             }
         }
         headers.insert(header::ETAG, etag);
-        headers.insert(header::CACHE_CONTROL, cache_control(group, answer.age(now).as_secs(), remaining));
+        headers.insert(
+            header::CACHE_CONTROL,
+            cache_control(config.client_ttl, answer.age(now).as_secs(), remaining),
+        );
         headers.insert(header::AGE, seconds(answer.age(now).as_secs()));
         headers.insert(CACHE_STATUS.clone(), status);
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -183,8 +188,8 @@ fn is_for_script(request: &HeaderMap) -> bool {
 
 /// How long whoever keeps a copy may use it without asking. An invalidation does not reach it, so that it is to ask each
 /// time unless the group allows more.
-fn cache_control(group: &Group, age: u64, remaining: u64) -> HeaderValue {
-    match group.config().client_ttl.as_secs().min(remaining) {
+fn cache_control(client_ttl: Duration, age: u64, remaining: u64) -> HeaderValue {
+    match client_ttl.as_secs().min(remaining) {
         0 => HeaderValue::from_static("no-cache"),
         // Who keeps it counts the age that it has already (RFC 9111, section 4.2.3).
         seconds => HeaderValue::try_from(format!("max-age={}", age.saturating_add(seconds)))

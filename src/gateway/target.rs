@@ -16,7 +16,7 @@ use crate::{
 /// A key of a group that exists.
 #[derive(Debug)]
 pub(super) struct KeyTarget<'a> {
-    pub(super) group: &'a Arc<Group>,
+    pub(super) group: Arc<Group>,
     pub(super) key: Cow<'a, [u8]>,
 }
 
@@ -60,7 +60,7 @@ impl TargetError {
 pub(super) fn parse<'a>(
     path: &'a str,
     query: Option<&'a str>,
-    groups: &'a Groups,
+    groups: &Groups,
 ) -> Option<Result<KeyTarget<'a>, TargetError>> {
     if let Some(rest) = path.strip_prefix("/api/v1/groups/") {
         let (group, rest) = rest.split_once('/')?;
@@ -70,7 +70,7 @@ pub(super) fn parse<'a>(
     matches!(path, "/api" | "/api/").then(|| in_query(query.unwrap_or_default(), groups))
 }
 
-fn resource<'a>(group: &str, key: &'a str, groups: &'a Groups) -> Result<KeyTarget<'a>, TargetError> {
+fn resource<'a>(group: &str, key: &'a str, groups: &Groups) -> Result<KeyTarget<'a>, TargetError> {
     let name = group_name(group);
     let group = groups.get(&name).ok_or_else(|| unknown_group(groups))?;
     let key = percent_decode(key.as_bytes())?;
@@ -93,7 +93,7 @@ fn group_name(segment: &str) -> Cow<'_, str> {
     }
 }
 
-fn in_query<'a>(query: &'a str, groups: &'a Groups) -> Result<KeyTarget<'a>, TargetError> {
+fn in_query<'a>(query: &'a str, groups: &Groups) -> Result<KeyTarget<'a>, TargetError> {
     let (mut key, mut key_b64, mut group) = (None, None, None);
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -134,15 +134,15 @@ fn unknown_group(groups: &Groups) -> TargetError {
 /// The first groups' names, for a hint; a node may have many.
 fn names(groups: &Groups) -> String {
     const SHOWN: usize = 10;
-    let mut names: Vec<&str> = groups.iter().map(|group| group.name().as_str()).take(SHOWN + 1).collect();
+    let mut names: Vec<_> = groups.iter().map(|group| group.name().to_string()).take(SHOWN + 1).collect();
     if names.len() > SHOWN {
-        names[SHOWN] = "…";
+        "…".clone_into(&mut names[SHOWN]);
     }
     names.join(", ")
 }
 
 /// The key of a query on its own (`/api/v1/cluster/owner`), by the same rules.
-pub(super) fn key_in_query<'a>(query: &'a str, groups: &'a Groups) -> Result<KeyTarget<'a>, TargetError> {
+pub(super) fn key_in_query<'a>(query: &'a str, groups: &Groups) -> Result<KeyTarget<'a>, TargetError> {
     in_query(query, groups)
 }
 

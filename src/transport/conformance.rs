@@ -71,7 +71,7 @@ impl Callee {
         Self { groups, views, origin, leaver: of_leaver }
     }
 
-    fn group(&self) -> &Arc<Group> {
+    fn group(&self) -> Arc<Group> {
         self.groups.get("scores").expect("it has one")
     }
 }
