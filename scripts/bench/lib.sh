@@ -41,14 +41,11 @@ new_port() {
     die "no free port was found"
 }
 
-# What the processes of a server are started by, if not by themselves.
-started_by=()
-
 # start NAME COMMAND...: starts a process of a server.
 start() {
     local name=$1
     shift
-    taskset -c "$server_core" "${started_by[@]}" "$@" </dev/null >>"$dir/$name.log" 2>&1 &
+    taskset -c "$server_core" "$@" </dev/null >>"$dir/$name.log" 2>&1 &
     # One of what clean_up ends.
     node_pids+=("$!")
     server_pids[$name]+="${server_pids[$name]:+ }$!"
