@@ -358,7 +358,7 @@ impl Read {
             if directives.no_cache {
                 return Ok(None);
             }
-            let found = group.in_memory(key, deadline).await?;
+            let found = Box::pin(group.in_memory(key, deadline)).await?;
             return Ok(found.filter(|answer| directives.accept(answer, group.now())));
         }
         if !directives.no_cache {
@@ -367,7 +367,8 @@ impl Read {
                 return Ok(Some(answer));
             }
         }
-        group.fresh(key, deadline).await.map(Some)
+        // Rare, and so in a box.
+        Box::pin(group.fresh(key, deadline)).await.map(Some)
     }
 }
 
@@ -390,25 +391,22 @@ impl Handler for Gateway {
             return Either::Left(std::future::ready(exchange.finish(response)));
         }
         let shared = Arc::clone(&self.0);
-        Either::Right(async move {
-            let work = async {
+        // In a box: a hit, which is none of this, would be moved with room for all of it.
+        Either::Right(Box::pin(async move {
+            let (id, span) = (exchange.id.clone(), exchange.trace);
+            let work = std::pin::pin!(async move {
                 match next {
-                    // In boxes, since they are large: whoever waits for them has no hurry.
-                    Next::Read(read) => {
-                        Box::pin(shared.read(read, request.into_parts().0.headers, &exchange.id)).await
-                    }
-                    Next::Route(caller) => {
-                        Box::pin(shared.routed(request, caller, exchange.id.clone())).await
-                    }
+                    Next::Read(read) => shared.read(read, request.into_parts().0.headers, &id).await,
+                    Next::Route(caller) => Box::pin(shared.routed(request, caller, id)).await,
                     Next::Answered(response) => response,
                 }
-            };
-            let response = match exchange.trace {
-                Some((context, _)) => Box::pin(trace::rooted("request", context, work)).await,
+            });
+            let response = match span {
+                Some((context, _)) => trace::rooted("request", context, work).await,
                 None => work.await,
             };
             exchange.finish(response)
-        })
+        }))
     }
 }
 

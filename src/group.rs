@@ -320,7 +320,8 @@ impl Group {
         let group = Arc::clone(self);
         let trace = trace::current();
         self.tasks.spawn(trace::within(trace, async move {
-            turn.fly(|| group.store.slot(hash), |start| group.flight(&key, hash, start, side)).await;
+            turn.fly(|| group.store.slot(hash), |start| Box::pin(group.flight(&key, hash, start, side)))
+                .await;
         }));
     }
 

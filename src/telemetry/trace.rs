@@ -6,6 +6,7 @@
 
 use std::{fmt, time::Duration};
 
+use futures_util::future::Either;
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
@@ -99,10 +100,11 @@ pub fn current() -> Option<TraceContext> {
 }
 
 /// Runs `work` in `context`, if there is one. For a task that works for another.
-pub async fn within<F: Future>(context: Option<TraceContext>, work: F) -> F::Output {
+// Not an `async fn`, which would have room for `work` twice.
+pub fn within<F: Future>(context: Option<TraceContext>, work: F) -> impl Future<Output = F::Output> {
     match context {
-        Some(context) => CURRENT.scope(context, work).await,
-        None => work.await,
+        Some(context) => Either::Left(CURRENT.scope(context, work)),
+        None => Either::Right(work),
     }
 }
 

@@ -25,6 +25,8 @@ use crate::{
 };
 
 const VERSION: u8 = 1;
+/// What versions to come may be called.
+const VERSIONS_MAX: u8 = 31;
 const ONLY_CACHED: u8 = 1;
 
 const NOTHING: u8 = 0;
@@ -67,7 +69,8 @@ pub(super) fn write_batch(batch: &PeerBatch) -> Vec<u8> {
 
 /// Whether a request is of a version that this node reads.
 pub(super) fn is_known(body: &[u8]) -> bool {
-    body.first().is_none_or(|version| *version == VERSION)
+    // A first byte beyond those is no version of anything.
+    body.first().is_none_or(|version| *version <= VERSION || *version > VERSIONS_MAX)
 }
 
 /// Reads a request's body.
