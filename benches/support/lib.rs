@@ -6,6 +6,7 @@
 
 pub mod etcd;
 pub mod fleet;
+pub mod frames;
 pub mod items;
 pub mod load;
 pub mod network;

@@ -9,9 +9,12 @@
 //!   has been open for that long, unless its answer is [`LongLived`]. This bounds a request that never ends and an
 //!   answer that nobody takes. A connection with half a request and no stream costs what an idle one does.
 //! - Pings find out that the other end is gone.
+//! - Frames that ask for nothing are counted; see [`meter`].
 //!
 //! A connection is closed with GOAWAY first, so that what is under way is answered: when the node stops, and when it
 //! is given up. What is still open after [`Limits::drain`] is cut.
+
+mod meter;
 
 use std::{
     convert::Infallible,
@@ -41,6 +44,7 @@ use super::{
     server::{Connection, Handler},
 };
 use crate::task::Tasks;
+use meter::Metered;
 
 /// What a connection that speaks HTTP/2 begins with (RFC 9113, section 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -169,7 +173,7 @@ where
         .initial_connection_window_size(CONNECTION_WINDOW)
         .keep_alive_interval(KEEP_ALIVE_INTERVAL)
         .keep_alive_timeout(KEEP_ALIVE_TIMEOUT);
-    let mut serving = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service));
+    let mut serving = std::pin::pin!(http.serve_connection(TokioIo::new(Metered::new(stream)), service));
     let why = tokio::select! {
         served = &mut serving => return served,
         () = stopping.cancelled() => "the node stops",
