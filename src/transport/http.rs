@@ -13,10 +13,14 @@
 
 mod client;
 mod frame;
+#[cfg(feature = "fuzzing")]
+mod fuzz;
 mod message;
 mod service;
 
 pub use client::{HttpClientError, HttpTransport};
+#[cfg(feature = "fuzzing")]
+pub(crate) use fuzz::{fuzz_frames, fuzz_messages};
 pub use service::PeerService;
 
 /// Where a node is asked as owner; group and key follow.
