@@ -5,7 +5,9 @@
 //! it was, what is told is bounded, and nobody is let in. The checks stand beside what they check, in modules of the same
 //! name; this one opens the way to them.
 
-use crate::{access, config, discovery, gateway, transport};
+#[cfg(feature = "etcd")]
+use crate::discovery;
+use crate::{access, config, gateway, transport};
 
 /// A seal with its request, and a token.
 pub fn access(data: &[u8]) {
