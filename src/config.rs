@@ -5,6 +5,8 @@
 //! and where they may come from, is `settings`' business.
 
 mod database;
+#[cfg(feature = "fuzzing")]
+mod fuzz;
 mod group;
 mod plane;
 mod reload;
@@ -26,6 +28,8 @@ use crate::{
     telemetry::LogConfig,
 };
 
+#[cfg(feature = "fuzzing")]
+pub(crate) use fuzz::fuzz_config;
 pub use group::GroupSection;
 pub use plane::{AdminConfig, ApiConfig, NodeConfig};
 pub use reload::Reload;

@@ -13,6 +13,8 @@ mod directives;
 mod docs;
 mod encoding;
 mod exchange;
+#[cfg(feature = "fuzzing")]
+mod fuzz;
 mod groups;
 #[cfg(feature = "grpc")]
 mod grpc;
@@ -47,6 +49,8 @@ pub use admission::Admission;
 pub use cluster::{DiscoveryReport, DiscoverySource};
 pub use cors::{CorsOrigin, CorsOriginError};
 pub use encoding::Encodings;
+#[cfg(feature = "fuzzing")]
+pub(crate) use fuzz::{fuzz_body, fuzz_headers, fuzz_key};
 #[cfg(feature = "grpc")]
 pub use grpc::{OtherService, client_rpcs};
 pub use health::Readiness;

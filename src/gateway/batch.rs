@@ -136,7 +136,7 @@ async fn wrong_method() -> Response {
     axum_problem(ErrorCode::MethodNotAllowed, "this path answers POST")
 }
 
-fn keys(body: BatchRequest) -> Result<Vec<Key>, Problem> {
+pub(super) fn keys(body: BatchRequest) -> Result<Vec<Key>, Problem> {
     let bad = |detail: String| Problem::new(ErrorCode::BadRequest, detail);
     match body.keys.len() {
         0 => return Err(bad(format!("there is no key to read; write {EXPECTED}"))),

@@ -63,7 +63,8 @@ pub(super) fn parse<'a>(
     groups: &Groups,
 ) -> Option<Result<KeyTarget<'a>, TargetError>> {
     if let Some(rest) = path.strip_prefix("/api/v1/groups/") {
-        let (group, rest) = rest.split_once('/')?;
+        // No name is no group's, as the table of routes has it.
+        let (group, rest) = rest.split_once('/').filter(|(group, _)| !group.is_empty())?;
         let key = rest.strip_prefix("keys/")?;
         return Some(resource(group, key, groups));
     }
@@ -239,7 +240,14 @@ mod tests {
     #[test]
     fn other_paths_are_not_about_keys() {
         let groups = groups(&["scores"]);
-        for path in ["/", "/apis", "/api/v1/groups", "/api/v1/groups/scores", "/api/v1/groups/scores/keys"] {
+        for path in [
+            "/",
+            "/apis",
+            "/api/v1/groups",
+            "/api/v1/groups//keys/a",
+            "/api/v1/groups/scores",
+            "/api/v1/groups/scores/keys",
+        ] {
             assert_eq!(key(path, &groups), Err("no key".to_owned()), "{path}");
         }
     }

@@ -179,7 +179,6 @@ fn bytes() -> Vec<(&'static str, Vec<u8>, Fate)> {
         ("half a head", text("GET /livez HTTP/1.1\r\nhost: loc"), Closed),
         ("a space in the target", target(b"/api?group=scores&key=a b"), Refused(400)),
         ("a zero in the target", target(b"/api?group=scores&key=a\0b"), Refused(400)),
-        ("a target without a slash", target(b"livez"), NO_ROUTE),
         ("a target of a fragment", target(b"#"), Refused(400)),
         ("bytes in the target that are not UTF-8", target(b"/api?group=scores&key=\xff"), Refused(400)),
         ("a header without a colon", header("nothing"), Refused(400)),
