@@ -90,7 +90,7 @@ fn targets() -> Vec<(String, Fate)> {
         ("/api?group=Scores&key=anna", NO_GROUP),
         ("/api?group=%ff&key=anna", NO_GROUP),
         ("/api?group=scores%00&key=anna", NO_GROUP),
-        ("/api/v1/groups//keys/anna", NO_GROUP),
+        ("/api/v1/groups//keys/anna", NO_ROUTE),
         ("/api/v1/groups/nothing/keys/anna", NO_GROUP),
         ("/api/v1/groups/nothing", NO_GROUP),
         ("/api/v1/groups/%ff", NO_GROUP),
