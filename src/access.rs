@@ -11,6 +11,8 @@
 mod caller;
 mod check;
 mod config;
+#[cfg(feature = "fuzzing")]
+mod fuzz;
 mod memo;
 mod scope;
 mod seal;
@@ -19,8 +21,12 @@ mod token;
 pub use caller::{AccessError, Caller};
 pub use check::Access;
 pub use config::{AuthConfig, TokenConfig, token_name};
+#[cfg(feature = "fuzzing")]
+pub(crate) use fuzz::fuzz_token;
 pub use memo::Memo;
 pub use scope::{Scope, ScopeError, Scopes};
+#[cfg(feature = "fuzzing")]
+pub(crate) use seal::fuzz_seal;
 pub use seal::{
     BodyDigest, Head, PeerSecret, SEAL, SealConfig, SealError, Sealer, Secrets, SecretsError, Verifier,
 };

@@ -1,39 +1,52 @@
 //! The composition root: the only place that names concrete adapters, and the order in which a node starts and stops.
 
 mod check;
+mod groups;
 mod membership;
 mod node;
 mod origins;
+mod planes;
+mod reload;
 mod seals;
 mod tls;
 
-use std::{path::PathBuf, process::ExitCode, sync::Arc};
+use std::{process::ExitCode, sync::Arc};
 
 use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-pub use node::{Listeners, Node};
-pub use tls::Certificates;
+pub use node::Node;
+pub use planes::Listeners;
+pub use reload::{ReadAgain, Reloader};
 
-use crate::{config::Config, gateway, telemetry};
+use crate::{
+    config::{Config, Loaded, Sources},
+    gateway::{self, Reload as _},
+    telemetry,
+};
 
-/// Runs a node until it is told to stop (SIGTERM, Ctrl-C).
+/// Runs a node until it is told to stop (SIGTERM, Ctrl-C). SIGHUP has it read `sources` again, of which `loaded` is what
+/// they said at first.
 ///
 /// # Errors
 /// If the node can't start, or a part of it that it can't do without has failed.
-pub fn serve(config: Config, file: Option<PathBuf>, effective: String) -> anyhow::Result<()> {
-    let _log = telemetry::init_logging(&config.log)?;
+pub fn serve(loaded: Loaded, sources: Sources) -> anyhow::Result<()> {
+    let log = telemetry::init_logging(&loaded.config.log)?;
     let runtime = runtime()?;
     let served = runtime.block_on(async {
         // Before there is a node: who sees that it is ready may tell it to stop.
         let mut signals = Signals::listen()?;
-        match &file {
+        // It is no reason to end, even before there is anything to reload.
+        let hangup = signal(SignalKind::hangup()).context("can't listen for SIGHUP")?;
+        match &loaded.file {
             Some(file) => tracing::info!(file = %file.display(), "read the configuration"),
             None => tracing::info!("no configuration file; defaults and environment are in force"),
         }
-        raise_descriptor_limit(&config);
-        let listeners = Listeners::bind(&config).await?;
-        let node = Node::start(config, listeners, Arc::from(effective)).await?;
+        raise_descriptor_limit(&loaded.config);
+        let listeners = Listeners::bind(&loaded.config).await?;
+        let again = ReadAgain { sources: Some(sources), log: Some(log.level()) };
+        let node = Node::start(loaded, listeners, again).await?;
+        tokio::spawn(reload_on(hangup, Arc::clone(node.reloader())));
         let stopped_by = tokio::select! {
             signal = signals.next() => signal,
             () = node.failed() => "a failed task",
@@ -112,6 +125,15 @@ const DESCRIPTORS_BESIDE: u64 = 256;
 
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build().context("can't start the runtime")
+}
+
+/// Reloads at each signal; several that come meanwhile are one.
+async fn reload_on(mut hangup: Signal, reloader: Arc<Reloader>) {
+    while hangup.recv().await.is_some() {
+        tracing::info!(by = "SIGHUP", "reading the configuration again");
+        // What came of it is in the log.
+        let _ = reloader.reload().await;
+    }
 }
 
 /// The signals that stop a node. None is lost between two looks at them.

@@ -9,7 +9,7 @@
 //!   [`Cache::remove_with`], are one step with the store and the removal.
 //! - **Bytes.** Every entry weighs what it takes: key, value, slot and index ([`Weigh`]). The weight of
 //!   what is resident is at most the capacity after every operation. Values and negative entries have
-//!   separate budgets.
+//!   separate budgets. [`Cache::set_capacity`] changes them while the cache is in use.
 //! - **Time.** An entry is never returned at or after its deadline, and no read extends it. Expired entries
 //!   leave when they are read, or by [`Cache::reclaim_expired`], which looks at nothing else.
 //! - **Policies.** [`PolicyKind`]; one file each in `policy/`.
@@ -61,6 +61,8 @@ use crate::time::Moment;
 
 /// Entries that are taken in hand under one lock while expired ones are reclaimed: some microseconds.
 const RECLAIM_BATCH: usize = 64;
+/// Entries that are evicted under one lock while a capacity shrinks.
+const RESIZE_BATCH: usize = 64;
 
 /// A shard on cache lines of its own, so that neighbours' locks don't slow each other down.
 #[repr(align(128))]
@@ -77,10 +79,11 @@ struct Guarded<K, V>(Mutex<Shard<K, V>>);
 /// same cache: that would wait for itself.
 pub struct Cache<K, V> {
     shards: Box<[Guarded<K, V>]>,
-    capacity: u64,
-    /// What the values, or the negative entries, of one shard may weigh.
-    value_share: u64,
-    negative_share: u64,
+    capacity: AtomicU64,
+    /// What the values of one shard may weigh.
+    value_share: AtomicU64,
+    /// Held while the capacity changes.
+    resizing: Mutex<()>,
     listener: Option<Arc<dyn EvictionListener<K, V>>>,
     listener_panics: AtomicU64,
     /// The shard at which the next reclaiming goes on.
@@ -105,15 +108,13 @@ impl<K: Eq + Weigh, V: Clone + Weigh> Cache<K, V> {
 
     fn build(config: &CacheConfig, listener: Option<Arc<dyn EvictionListener<K, V>>>) -> Self {
         let count = config.shard_count();
-        let negative_capacity = config.negative_capacity.min(config.capacity);
-        let value_share = (config.capacity - negative_capacity) / count as u64;
-        let negative_share = negative_capacity / count as u64;
+        let (value_share, negative_share) = shares(config.capacity, config.negative_capacity, count);
         let shard = || Guarded(Mutex::new(Shard::new(config.policy, value_share, negative_share)));
         Self {
             shards: std::iter::repeat_with(shard).take(count).collect(),
-            capacity: config.capacity,
-            value_share,
-            negative_share,
+            capacity: AtomicU64::new(config.capacity),
+            value_share: AtomicU64::new(value_share),
+            resizing: Mutex::new(()),
             listener,
             listener_panics: AtomicU64::new(0),
             reclaim_at: AtomicUsize::new(0),
@@ -200,7 +201,8 @@ impl<K: Eq + Weigh, V: Clone + Weigh> Cache<K, V> {
         now: Moment,
         admit: impl FnOnce(&Shard<K, V>, &K) -> bool,
     ) -> Inserted {
-        let weight = self.entry_weight(&key, &content);
+        let weight = Self::entry_weight(&key, &content);
+        let kind = content.kind();
         let mut departures = Departures::new();
         let mut shard = self.lock(hash);
         let hash = index_hash(hash);
@@ -210,7 +212,7 @@ impl<K: Eq + Weigh, V: Clone + Weigh> Cache<K, V> {
         } else if now >= deadline {
             shard.supersede(hash, &key, now, &mut departures);
             Inserted::Expired
-        } else if let Some(weight) = weight {
+        } else if let Some(weight) = weight.filter(|weight| shard.takes(kind, *weight)) {
             // The only branch that consumes key and content: in the others they are dropped after the lock
             // is released.
             let entry = Entry { key, content };
@@ -289,6 +291,32 @@ impl<K: Eq + Weigh, V: Clone + Weigh> Cache<K, V> {
         reclaimed
     }
 
+    /// Changes what may be resident, as [`CacheConfig`] says it, and evicts what is too much: the policy's next victims,
+    /// a few under one lock, so that reads and stores go on meanwhile. The bytes resident only shrink until they fit.
+    /// Blocks until that is so, for some tenths of a second for a million entries: not for requests.
+    ///
+    /// The number of shards stays: after a change, too, no entry can be larger than the share of a shard.
+    pub fn set_capacity(&self, capacity: u64, negative_capacity: u64, now: Moment) {
+        let _one = self.resizing.lock();
+        let (value_share, negative_share) = shares(capacity, negative_capacity, self.shards.len());
+        // Never less than what is resident, at no moment.
+        self.capacity.fetch_max(capacity, Ordering::Relaxed);
+        for shard in &self.shards {
+            for (kind, share) in [(Kind::Value, value_share), (Kind::Absent, negative_share)] {
+                loop {
+                    let mut departures = Departures::new();
+                    let fits = shard.0.lock().resize(kind, share, RESIZE_BATCH, now, &mut departures);
+                    self.release(departures);
+                    if fits {
+                        break;
+                    }
+                }
+            }
+        }
+        self.value_share.store(value_share, Ordering::Relaxed);
+        self.capacity.store(capacity, Ordering::Relaxed);
+    }
+
     /// The figures. Takes each shard's lock once, for an instant.
     pub fn stats(&self) -> CacheStats {
         let mut sum = CacheStats::default();
@@ -315,8 +343,8 @@ impl<K: Eq + Weigh, V: Clone + Weigh> Cache<K, V> {
     }
 
     /// Bytes that may be resident, as configured.
-    pub const fn capacity(&self) -> u64 {
-        self.capacity
+    pub fn capacity(&self) -> u64 {
+        self.capacity.load(Ordering::Relaxed)
     }
 
     /// How many shards there are.
@@ -325,8 +353,8 @@ impl<K: Eq + Weigh, V: Clone + Weigh> Cache<K, V> {
     }
 
     /// The weight of the largest entry with a value that is accepted, overhead included, in bytes.
-    pub const fn entry_bytes_max(&self) -> u64 {
-        if self.value_share < u32::MAX as u64 { self.value_share } else { u32::MAX as u64 }
+    pub fn entry_bytes_max(&self) -> u64 {
+        self.value_share.load(Ordering::Relaxed).min(u64::from(u32::MAX))
     }
 
     /// The keys of a shard's values in the order in which the policy would evict them, the next victim
@@ -373,15 +401,10 @@ impl<K: Eq + Weigh, V: Clone + Weigh> Cache<K, V> {
         self.shards[hash as usize & (self.shards.len() - 1)].0.lock()
     }
 
-    /// What the entry weighs; `None` if that is more than the share of a shard.
-    fn entry_weight(&self, key: &K, content: &Content<V>) -> Option<u32> {
+    /// What the entry weighs; `None` if that is more than any may.
+    fn entry_weight(key: &K, content: &Content<V>) -> Option<u32> {
         let heap_bytes = key.heap_bytes().saturating_add(content.heap_bytes());
-        let weight = u32::try_from(heap_bytes.saturating_add(Self::ENTRY_OVERHEAD_BYTES)).ok()?;
-        let share = match content.kind() {
-            Kind::Value => self.value_share,
-            Kind::Absent => self.negative_share,
-        };
-        (u64::from(weight) <= share).then_some(weight)
+        u32::try_from(heap_bytes.saturating_add(Self::ENTRY_OVERHEAD_BYTES)).ok()
     }
 
     /// Tells the listener of what left, then drops it. To be called without a lock.
@@ -401,10 +424,16 @@ impl<K: Eq + Weigh, V: Clone + Weigh> Cache<K, V> {
 impl<K, V> fmt::Debug for Cache<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Cache")
-            .field("capacity", &self.capacity)
+            .field("capacity", &self.capacity.load(Ordering::Relaxed))
             .field("shards", &self.shards.len())
             .finish_non_exhaustive()
     }
+}
+
+/// What the values, and what the negative entries, of one shard may weigh.
+fn shares(capacity: u64, negative_capacity: u64, shards: usize) -> (u64, u64) {
+    let (negative, shards) = (negative_capacity.min(capacity), shards as u64);
+    ((capacity - negative) / shards, negative / shards)
 }
 
 /// The part of the hash that places a key within its shard.

@@ -51,8 +51,9 @@ fn dispatch(command: Command) -> ExitCode {
         None => execute_alone(&command),
         Some(arguments) => {
             let sources = sources(arguments, env::vars_os(), Path::new(FILE_DEFAULT).exists());
-            match sources.and_then(Config::load) {
-                Ok(loaded) => execute(&command, loaded),
+            let loaded = sources.and_then(|sources| Ok((Config::load(sources.clone())?, sources)));
+            match loaded {
+                Ok((loaded, sources)) => execute(&command, loaded, sources),
                 Err(faults) => {
                     complain(faults.iter());
                     return ExitCode::from(EXIT_WRONG);
@@ -79,12 +80,9 @@ fn execute_alone(command: &Command) -> anyhow::Result<ExitCode> {
     }
 }
 
-fn execute(command: &Command, loaded: Loaded) -> anyhow::Result<ExitCode> {
+fn execute(command: &Command, loaded: Loaded, sources: Sources) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Serve(_) => {
-            let effective = loaded.effective.to_string();
-            app::serve(loaded.config, loaded.file, effective).map(|()| ExitCode::SUCCESS)
-        }
+        Command::Serve(_) => app::serve(loaded, sources).map(|()| ExitCode::SUCCESS),
         Command::Check(_) => app::check(&loaded.config),
         Command::Migrate(_) => app::migrate(&loaded.config).map(|()| ExitCode::SUCCESS),
         Command::Get(arguments) => get::run(arguments, &loaded.config),

@@ -5,8 +5,11 @@
 //! and where they may come from, is `settings`' business.
 
 mod database;
+#[cfg(feature = "fuzzing")]
+mod fuzz;
 mod group;
 mod plane;
+mod reload;
 mod sources;
 #[cfg(test)]
 mod tests;
@@ -25,8 +28,11 @@ use crate::{
     telemetry::LogConfig,
 };
 
+#[cfg(feature = "fuzzing")]
+pub(crate) use fuzz::fuzz_config;
 pub use group::GroupSection;
 pub use plane::{AdminConfig, ApiConfig, NodeConfig};
+pub use reload::Reload;
 pub use sources::{ApiAddress, ApiAddressError, FlagSetting, Sources};
 
 /// Everything that a node is told.

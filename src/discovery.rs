@@ -19,6 +19,8 @@ pub use allow::{AllowedPeer, AllowedPeers, AllowedPeersError};
 pub use config::{
     ClusterConfig, DiscoveryKind, EtcdConfig, EtcdEndpoint, EtcdEndpointError, EtcdPassword, TransportKind,
 };
+#[cfg(all(feature = "fuzzing", feature = "etcd"))]
+pub(crate) use etcd::fuzz_etcd_entry;
 #[cfg(feature = "etcd")]
 pub use etcd::{EtcdDiscovery, EtcdHandle, EtcdListing, EtcdSetupError, EtcdStatus, LeaveError, Listed};
 pub use static_list::{StaticList, StaticListHandle};

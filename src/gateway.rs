@@ -13,6 +13,8 @@ mod directives;
 mod docs;
 mod encoding;
 mod exchange;
+#[cfg(feature = "fuzzing")]
+mod fuzz;
 mod groups;
 #[cfg(feature = "grpc")]
 mod grpc;
@@ -22,7 +24,9 @@ mod invalidate;
 mod json_body;
 mod keys;
 mod layers;
+mod live;
 mod openapi;
+mod reload;
 mod reply;
 mod routes;
 mod stored;
@@ -45,10 +49,14 @@ pub use admission::Admission;
 pub use cluster::{DiscoveryReport, DiscoverySource};
 pub use cors::{CorsOrigin, CorsOriginError};
 pub use encoding::Encodings;
+#[cfg(feature = "fuzzing")]
+pub(crate) use fuzz::{fuzz_body, fuzz_headers, fuzz_key};
 #[cfg(feature = "grpc")]
 pub use grpc::{OtherService, client_rpcs};
 pub use health::Readiness;
+pub use live::{Live, PlaneSettings};
 pub use openapi::document;
+pub use reload::{Reload, ReloadError, Reloaded};
 pub use routes::{PlaneKind, ROUTES, Route, allow, methods_of, routes_at};
 
 use crate::{
@@ -59,12 +67,11 @@ use crate::{
     net::{Connection, Handler},
     problem::{Problem, RequestId},
     telemetry::{NodeMetrics, trace},
+    time::{BootClock, Clock as _, Moment},
 };
 use admission::{Refusal, Wish};
-use cors::Cors;
 use directives::Directives;
 use exchange::{Exchange, carry};
-use hosts::Hosts;
 use layers::InFlight;
 use reply::NodeReply;
 use target::KeyTarget;
@@ -90,16 +97,12 @@ pub struct GatewayParts {
     pub request_timeout: Duration,
     /// Requests under way on a plane, hits not counted; zero is no limit.
     pub in_flight_max: usize,
-    /// The effective configuration, as the admin plane shows it; secrets are left out already.
-    pub effective_config: Arc<str>,
     /// Values in gzip.
     pub encodings: Encodings,
-    /// Whose pages may read answers of the api plane in a browser.
-    pub cors_origins: Vec<CorsOrigin>,
-    /// The names by which the admin plane may be called, beside addresses and `localhost`.
-    pub admin_hosts: Vec<String>,
-    /// The share, 0 to 1, of requests without a span that begin a trace.
-    pub trace_sample: f64,
+    /// What may change while the planes run.
+    pub live: Arc<Live>,
+    /// Who changes it.
+    pub reload: Arc<dyn Reload>,
 }
 
 /// The api or admin plane. Clones share it.
@@ -112,9 +115,6 @@ struct Shared {
     plane: PlaneKind,
     in_flight: InFlight,
     reply: Arc<NodeReply>,
-    cors: Cors,
-    /// Who may call the plane through a browser, on the admin plane.
-    hosts: Option<Hosts>,
 }
 
 type BoxBody = UnsyncBoxBody<Bytes, axum::Error>;
@@ -126,8 +126,7 @@ impl Gateway {
     pub fn api(parts: GatewayParts) -> Self {
         let reply = Self::reply(&parts);
         let router = layers::around(public_routes(parts.clone(), PlaneKind::Api, &reply), &parts);
-        let cors = Cors::new(&parts.cors_origins);
-        Self::new(parts, router, reply, PlaneKind::Api, cors, None)
+        Self::new(parts, router, reply, PlaneKind::Api)
     }
 
     /// The operators' plane: the public routes, and what only an operator may see.
@@ -136,25 +135,16 @@ impl Gateway {
         let router =
             public_routes(parts.clone(), PlaneKind::Admin, &reply).merge(admin::routes(parts.clone()));
         let router = layers::around(router, &parts);
-        let mut names = parts.admin_hosts.clone();
-        names.push(parts.views.load().me().address.host().to_owned());
-        Self::new(parts, router, reply, PlaneKind::Admin, Cors::default(), Some(Hosts::new(names)))
+        Self::new(parts, router, reply, PlaneKind::Admin)
     }
 
     fn reply(parts: &GatewayParts) -> Arc<NodeReply> {
         Arc::new(NodeReply::new(parts.views.load().me(), parts.encodings.clone()))
     }
 
-    fn new(
-        parts: GatewayParts,
-        router: Router,
-        reply: Arc<NodeReply>,
-        plane: PlaneKind,
-        cors: Cors,
-        hosts: Option<Hosts>,
-    ) -> Self {
+    fn new(parts: GatewayParts, router: Router, reply: Arc<NodeReply>, plane: PlaneKind) -> Self {
         let in_flight = InFlight::new(parts.in_flight_max);
-        Self(Arc::new(Shared { parts, router, plane, in_flight, reply, cors, hosts }))
+        Self(Arc::new(Shared { parts, router, plane, in_flight, reply }))
     }
 }
 
@@ -183,8 +173,8 @@ impl Shared {
         connection: &Connection<Memo>,
         exchange: &mut Exchange,
     ) -> Next {
-        if let Some(hosts) = &self.hosts
-            && let Err(detail) = hosts.check(request)
+        if self.plane == PlaneKind::Admin
+            && let Err(detail) = self.parts.live.hosts(|hosts| hosts.check(request))
         {
             return Next::Answered(problem(Problem::new(ErrorCode::Forbidden, detail)));
         }
@@ -207,7 +197,9 @@ impl Shared {
             Err(_) => target::group_in_path(uri.path()),
         };
         let wish = Wish { scope: Scope::Read, group: named.as_deref(), known: group };
-        if let Err(refusal) = self.admit(request.headers(), wish, connection, exchange) {
+        // Read once for all that a hit needs it for, but for how long that took.
+        let now = BootClock.now();
+        if let Err(refusal) = self.admit(request.headers(), wish, connection, now, exchange) {
             return Next::Answered(refusal.into_response());
         }
         let target = match target {
@@ -215,14 +207,15 @@ impl Shared {
             Err(error) => return Next::Answered(problem(error.into_problem())),
         };
         let directives = Directives::read(request.headers());
-        let directives =
-            if target.group.config().allow_no_cache { directives } else { directives.without_loads() };
+        let may_all = directives == Directives::default() || target.group.config().allow_no_cache;
+        let directives = if may_all { directives } else { directives.without_loads() };
         if self.may_be_cached(&target, &directives)
-            && let Some(answer) = target.group.cached(&target.key)
+            && let Some((answer, now)) = target.group.cached_at(&target.key, now)
+            && directives.accept(&answer, now)
         {
-            return Next::Answered(self.reply.answer(target.group, answer, request.headers()));
+            return Next::Answered(self.reply.answer(&target.group, answer, now, request.headers()));
         }
-        Next::Read(Read { group: Arc::clone(target.group), key: target.key.into(), directives })
+        Next::Read(Read { group: target.group, key: target.key.into(), directives })
     }
 
     /// As [`look`](Self::look), for what is no read of a key. Paths that nothing answers are the router's to say so of.
@@ -235,14 +228,35 @@ impl Shared {
         let path = request.uri().path();
         let mut routes = routes_at(self.plane)
             .filter(|route| route.is_of(path) && route.methods.contains(request.method()));
-        let Some(scope) = routes.next().and_then(|route| route.scope) else { return Next::Route(None) };
+        let route = routes.next();
+        let Some(scope) = route.and_then(|route| route.scope) else {
+            return match route
+                .map_or(Ok(()), |route| self.admit_anybody(route, connection, request.headers()))
+            {
+                Ok(()) => Next::Route(None),
+                Err(refusal) => Next::Answered(refusal.into_response()),
+            };
+        };
         let named = target::group_in_path(path);
-        let known = named.as_deref().and_then(|name| self.parts.groups.get(name)).map(|group| group.name());
-        let wish = Wish { scope, group: named.as_deref(), known };
-        match self.admit(request.headers(), wish, connection, exchange) {
+        let known = named.as_deref().and_then(|name| self.parts.groups.get(name));
+        let wish = Wish { scope, group: named.as_deref(), known: known.as_ref().map(|group| group.name()) };
+        match self.admit(request.headers(), wish, connection, BootClock.now(), exchange) {
             Ok(caller) => Next::Route(Some(caller)),
             Err(refusal) => Next::Answered(refusal.into_response()),
         }
+    }
+
+    /// Counts a request of a route that is open to all; probes of health are not counted.
+    fn admit_anybody(
+        &self,
+        route: &Route,
+        connection: &Connection<Memo>,
+        headers: &HeaderMap,
+    ) -> Result<(), Refusal> {
+        if self.plane == PlaneKind::Admin || matches!(route.path, routes::LIVEZ | routes::READYZ) {
+            return Ok(());
+        }
+        self.parts.admission.count(connection.client.ip(), BootClock.now(), headers)
     }
 
     fn admit(
@@ -250,23 +264,26 @@ impl Shared {
         headers: &HeaderMap,
         wish: Wish<'_>,
         connection: &Connection<Memo>,
+        now: Moment,
         exchange: &mut Exchange,
     ) -> Result<Caller, Refusal> {
         let admission = &self.parts.admission;
         let caller = admission.caller(headers, Some(&connection.session));
-        // Operators are few, and have to get in when clients are too many.
-        let client = (self.plane == PlaneKind::Api).then(|| connection.client.ip());
-        let (caller, rate) = admission.admit(caller, wish, client, headers)?;
+        // Operators are few, and have to get in when clients are too many. Who else comes by their plane is a client.
+        let is_operator = || caller.as_ref().is_ok_and(|caller| caller.may(Scope::Admin, None).is_ok());
+        let client = (self.plane == PlaneKind::Api || !is_operator()).then(|| connection.client.ip());
+        let (caller, rate) = admission.admit(caller, wish, client, now, headers)?;
         exchange.rate = rate;
+        exchange.is_admitted = true;
         Ok(caller)
     }
 
     /// Whether what is in memory would do. Most requests say nothing of how they are to be answered.
     fn may_be_cached(&self, target: &KeyTarget<'_>, directives: &Directives) -> bool {
-        if *directives == Directives::default() || directives.only_if_cached {
+        if *directives == Directives::default() {
             return true;
         }
-        let group = target.group;
+        let group = &target.group;
         !directives.no_cache
             && group.peek(&target.key).is_none_or(|answer| directives.accept(&answer, group.now()))
     }
@@ -324,7 +341,10 @@ impl Shared {
         }
         let deadline = Instant::now() + self.parts.request_timeout;
         match read.answer(deadline).await {
-            Ok(Some(answer)) => self.reply.answer(&read.group, answer, &headers),
+            Ok(Some(answer)) => {
+                let now = read.group.now();
+                self.reply.answer(&read.group, answer, now, &headers)
+            }
             Ok(None) => problem(Problem::new(
                 ErrorCode::NotCached,
                 "neither this node nor the key's owner has it in memory, and the request says only-if-cached",
@@ -339,7 +359,10 @@ impl Read {
     async fn answer(&self, deadline: Instant) -> Result<Option<Answer>, GetError> {
         let Self { group, key, directives } = self;
         if directives.only_if_cached {
-            let found = group.in_memory(key, deadline).await?;
+            if directives.no_cache {
+                return Ok(None);
+            }
+            let found = Box::pin(group.in_memory(key, deadline)).await?;
             return Ok(found.filter(|answer| directives.accept(answer, group.now())));
         }
         if !directives.no_cache {
@@ -348,7 +371,8 @@ impl Read {
                 return Ok(Some(answer));
             }
         }
-        group.fresh(key, deadline).await.map(Some)
+        // Rare, and so in a box.
+        Box::pin(group.fresh(key, deadline)).await.map(Some)
     }
 }
 
@@ -361,32 +385,32 @@ impl Handler for Gateway {
         request: Request<Incoming>,
         connection: &Connection<Memo>,
     ) -> impl Future<Output = Response<GatewayBody>> + Send {
-        let mut exchange = Exchange::new(&request, &self.0.cors, self.0.parts.trace_sample);
+        let mut exchange = Exchange::new(&request, &self.0.parts.live, self.0.plane);
         let next = self.0.look(&request, connection, &mut exchange);
         if let Next::Answered(response) = next {
-            if let Some((trace, begun)) = exchange.trace {
+            // Who was not let in has nothing logged.
+            if let Some((trace, begun)) = exchange.trace.filter(|_| exchange.is_admitted) {
                 trace::mark("request", trace, begun.elapsed());
             }
             return Either::Left(std::future::ready(exchange.finish(response)));
         }
         let shared = Arc::clone(&self.0);
-        Either::Right(async move {
-            let work = async {
+        // In a box: a hit, which is none of this, would be moved with room for all of it.
+        Either::Right(Box::pin(async move {
+            let (id, span) = (exchange.id.clone(), exchange.trace);
+            let work = std::pin::pin!(async move {
                 match next {
-                    Next::Read(read) => shared.read(read, request.into_parts().0.headers, &exchange.id).await,
-                    // In a box: it is far larger than a read.
-                    Next::Route(caller) => {
-                        Box::pin(shared.routed(request, caller, exchange.id.clone())).await
-                    }
+                    Next::Read(read) => shared.read(read, request.into_parts().0.headers, &id).await,
+                    Next::Route(caller) => Box::pin(shared.routed(request, caller, id)).await,
                     Next::Answered(response) => response,
                 }
-            };
-            let response = match exchange.trace {
+            });
+            let response = match span {
                 Some((context, _)) => trace::rooted("request", context, work).await,
                 None => work.await,
             };
             exchange.finish(response)
-        })
+        }))
     }
 }
 

@@ -25,6 +25,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use arc_swap::{ArcSwap, Guard};
 use tokio::time::Instant;
 
 mod answer;
@@ -96,10 +97,10 @@ type Landing = Result<Answer, GetError>;
 /// One table's values at one node. Cheap to share behind an [`Arc`].
 pub struct Group {
     name: GroupName,
-    config: GroupConfig,
+    /// Exchanged whole when the configuration is read again.
+    config: ArcSwap<GroupConfig>,
     settings: GroupSettings,
     store: Store,
-    freshness: Freshness,
     loader: Box<dyn Loader>,
     peers: Arc<Peers>,
     clock: Arc<dyn Clock>,
@@ -192,20 +193,13 @@ impl Group {
         settings: GroupSettings,
         parts: GroupParts,
     ) -> Arc<Self> {
-        let freshness = Freshness {
-            ttl: config.ttl,
-            jitter: config.ttl_jitter,
-            negative_ttl: config.negative_ttl,
-            failover_ttl: settings.failover_ttl,
-        };
         let limits = FlightLimits { flights: settings.flights_max, waiters: settings.waiters_max };
         let metrics = GroupMetrics::new(&parts.metrics, &name);
         Arc::new(Self {
             store: Store::new(&config, &metrics, settings.peer_deadline),
             name,
-            config,
+            config: ArcSwap::from_pointee(config),
             settings,
-            freshness,
             loader: parts.loader,
             peers: parts.peers,
             clock: parts.clock,
@@ -246,12 +240,19 @@ impl Group {
 
     /// The answer to a client's read, if this node has it in memory. Counts as a request if so.
     pub fn cached(&self, key: &[u8]) -> Option<Answer> {
-        let begun = self.awake();
+        self.cached_at(key, self.clock.now()).map(|(answer, _)| answer)
+    }
+
+    /// As [`cached`](Self::cached), for a request that came at `begun`, by the group's clock; and the time after it. A
+    /// clock is a part of what a hit costs.
+    pub fn cached_at(&self, key: &[u8], begun: Moment) -> Option<(Answer, Moment)> {
+        self.awake_at(begun);
         let hash = self.store.hash(key);
         let answer = self.store.get(hash, key, begun)?;
         self.story(key, &answer);
-        self.metrics.request(Some(answer.outcome), self.since(begun));
-        Some(answer)
+        let now = self.clock.now();
+        self.metrics.request(Some(answer.outcome), now.saturating_since(begun));
+        Some((answer, now))
     }
 
     /// Answers another node that takes this one for the owner. Never asks a third.
@@ -319,7 +320,8 @@ impl Group {
         let group = Arc::clone(self);
         let trace = trace::current();
         self.tasks.spawn(trace::within(trace, async move {
-            turn.fly(|| group.store.slot(hash), |start| group.flight(&key, hash, start, side)).await;
+            turn.fly(|| group.store.slot(hash), |start| Box::pin(group.flight(&key, hash, start, side)))
+                .await;
         }));
     }
 
@@ -380,7 +382,7 @@ impl Group {
     /// Keeps what a load that began at `since` has brought, if it may be kept, and answers it.
     fn loaded(&self, key: &Key, hash: u64, slot: SlotState, since: Moment, value: Option<Value>) -> Answer {
         let role = self.role(key);
-        let until = self.freshness.until(since, value.is_some(), role, fastrand::f64());
+        let until = self.freshness().until(since, value.is_some(), role, fastrand::f64());
         let fresh = Fresh { value: value.clone(), since, until };
         let kept = self.store.keep(hash, key, fresh, self.clock.now(), slot);
         tracing::debug!(
@@ -418,9 +420,28 @@ impl Group {
         &self.name
     }
 
-    /// The group's own configuration.
-    pub const fn config(&self) -> &GroupConfig {
-        &self.config
+    /// The group's own configuration, as it is now.
+    pub fn config(&self) -> Guard<Arc<GroupConfig>> {
+        self.config.load()
+    }
+
+    /// Goes by another configuration from now on. Times hold for what is loaded from then on; what is in memory keeps the
+    /// deadline that it has. The policy and the content type stay, and so does whether there are copies at all, which the
+    /// group was made with. May evict a lot, and block for as long as that takes: not for requests.
+    pub fn reconfigure(&self, config: GroupConfig) {
+        self.store.reconfigure(&config, self.clock.now());
+        self.config.store(Arc::new(config));
+    }
+
+    /// How long what is loaded now may live.
+    fn freshness(&self) -> Freshness {
+        let config = self.config.load();
+        Freshness {
+            ttl: config.ttl,
+            jitter: config.ttl_jitter,
+            negative_ttl: config.negative_ttl,
+            failover_ttl: self.settings.failover_ttl,
+        }
     }
 
     /// The digest of the group's definition.
@@ -440,7 +461,7 @@ impl Group {
 
     /// Brings the gauges up to date, for somebody who is about to read them.
     pub fn set_gauges(&self) {
-        self.metrics.gauges(self.store.figures(&self.config));
+        self.metrics.gauges(self.store.figures(&self.config.load()));
     }
 
     /// The figures of the group's hot cache; `None` if it has none.

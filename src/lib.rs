@@ -37,6 +37,9 @@ pub mod codec;
 pub mod config;
 pub mod discovery;
 pub mod error;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzz;
 pub mod gateway;
 pub mod group;
 pub mod limit;

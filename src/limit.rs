@@ -179,6 +179,20 @@ impl Limiter {
         self.counted(decision)
     }
 
+    /// Counts a request that is refused for another reason: its client's limit decides, and no other is touched.
+    pub fn check_client(&self, caller: ClientKey, now: Moment) -> Decision {
+        let (rules, now) = (self.rules.load(), now.as_nanos());
+        let Some((rule, clients)) = &rules.client else { return Decision::UNLIMITED };
+        let (limit, taken) = match clients.take(caller, rule.pace, now) {
+            Some(taken) => (Limit::Client, taken),
+            None => (Limit::Shared, self.shared.take(rule.pace, now)),
+        };
+        self.counted(match taken {
+            Ok(level) => Decision::allowed(limit, rule.rate, level),
+            Err(level) => Decision::refused(limit, rule.rate, level),
+        })
+    }
+
     /// Counts a query that would reach the database.
     ///
     /// # Errors

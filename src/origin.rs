@@ -32,7 +32,7 @@ mod render;
 mod sqlite;
 mod timeout;
 
-pub use budget::Budget;
+pub use budget::{Budget, Places};
 pub use config::{DatabaseConfig, DatabaseUrl, TableConfig};
 pub use limited::Limited;
 pub use map::MapLoader;

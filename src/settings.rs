@@ -24,7 +24,7 @@ mod suggest;
 mod tests;
 
 pub use checks::Checks;
-pub use effective::{Effective, Entry};
+pub use effective::{Change, Effective, Entry};
 pub use fault::{Fault, Faults};
 pub use file::FILE_BYTES_MAX;
 pub use human::{format_bytes, format_duration, parse_bytes, parse_duration};

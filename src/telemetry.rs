@@ -7,5 +7,5 @@ mod metrics;
 pub mod trace;
 
 pub use config::{LogConfig, LogFormat};
-pub use logging::{LogGuard, LoggingError, init_logging};
+pub use logging::{LogGuard, LogLevel, LoggingError, init_logging};
 pub use metrics::NodeMetrics;

@@ -16,9 +16,13 @@ mod sealed;
 mod tls;
 
 pub use gate::PeerGate;
+#[cfg(all(feature = "fuzzing", feature = "grpc"))]
+pub(crate) use grpc::fuzz_grpc_messages;
 #[cfg(feature = "grpc")]
 pub use grpc::{GrpcTransport, PEER_SERVICE, PeerRpcs};
 pub use http::{HttpClientError, HttpTransport, PEER_ROUTES, PeerRoute, PeerService};
+#[cfg(feature = "fuzzing")]
+pub(crate) use http::{fuzz_frames, fuzz_messages};
 pub use memory::{Fault, MemoryNetwork, MemoryTransport};
 pub use sealed::unix_time_ms;
 pub use tls::PeerTls;

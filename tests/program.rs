@@ -14,6 +14,7 @@ mod program {
     #[cfg(feature = "etcd")]
     mod membership;
     mod origin;
+    mod reload;
     mod secret;
     mod stampede;
     mod story;

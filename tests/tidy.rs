@@ -45,6 +45,8 @@ const LAYERS: &[(&str, &[&[&str]])] = &[
     ("client", &[&["cluster", "codec", "discovery", "error", "group", "net", "rpc", "telemetry"]]),
     ("config", &[GROUND, &["cache", "cluster", "group"], ADAPTERS]),
     ("app", &[GROUND, &["cache", "cluster", "group"], ADAPTERS, &["config"]]),
+    // A door for the fuzz targets, in builds for them only.
+    ("fuzz", &[&["access", "config"], ADAPTERS]),
     ("cli", &[&["access", "app", "client", "cluster", "codec", "config", "discovery", "group", "settings"]]),
 ];
 

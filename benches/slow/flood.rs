@@ -18,7 +18,13 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::{rig::frames::*, slowly::Paths};
+use super::{
+    rig::frames::{
+        CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEAD_BYTES, HEADERS, PING, RST_STREAM, SETTINGS,
+        WINDOW_UPDATE, field, frame, head, preface, request,
+    },
+    slowly::Paths,
+};
 
 /// What they send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]

@@ -19,6 +19,8 @@
 //! can read it, and answer in a node's place; that is what TLS is for.
 
 mod config;
+#[cfg(feature = "fuzzing")]
+mod fuzz;
 mod verifier;
 mod window;
 
@@ -34,6 +36,8 @@ use ring::{
 use crate::codec::{base64url_decode, base64url_encode};
 
 pub use config::{PeerSecret, SealConfig, Secrets, SecretsError};
+#[cfg(feature = "fuzzing")]
+pub(crate) use fuzz::fuzz_seal;
 pub use verifier::{BodyDigest, SealError, Verifier};
 
 /// The header's name.

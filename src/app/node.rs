@@ -1,36 +1,32 @@
 //! One node: three planes, its groups, and the tasks that keep them going.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use anyhow::Context as _;
 use futures_util::future::join_all;
-use tokio::{net::TcpListener, time::Instant};
+use tokio::time::Instant;
 
 use super::{
+    groups::{Built, GroupBuilder, Preload},
     membership::{self, Membership},
-    origins::{Origin, Origins},
+    origins::Origins,
+    planes::{self, Listeners},
+    reload::{Parts, ReadAgain, Reloader, plane_settings},
     seals::Seals,
     tls::Certificates,
 };
 use crate::{
-    access::{Access, Verifier},
+    access::Access,
     cluster::{self, NodeId, View, ViewCell},
-    config::Config,
-    discovery::{self, Discovery, DiscoveryKind, StaticListHandle, TransportKind},
-    gateway::{Admission, Encodings, Gateway, GatewayParts, Readiness},
-    group::{Group, GroupParts, GroupSettings, Groups, HandedOver, PeerTransport, Peers},
+    config::Loaded,
+    discovery::{self, Discovery, StaticListHandle},
+    gateway::{Admission, Encodings, Gateway, GatewayParts, Live, Readiness},
+    group::{Groups, HandedOver, Peers},
     limit::Limiter,
-    net::{self, Plane, Rpcs, Tls},
+    net::{self, Plane, Tls},
     task::Tasks,
-    telemetry::{NodeMetrics, field},
+    telemetry::{self, NodeMetrics},
     time::BootClock,
-    transport::{HttpTransport, PeerGate, PeerService, PeerTls, unix_time_ms},
-};
-#[cfg(feature = "grpc")]
-use crate::{
-    gateway::{self, OtherService},
-    rpc::peer_v1,
-    transport::{GrpcTransport, PEER_SERVICE, PeerRpcs},
+    transport::PeerService,
 };
 
 /// Expired entries that a group takes in hand at a time, so that no shard is locked for long.
@@ -44,42 +40,6 @@ const STOP_MIN: Duration = Duration::from_millis(500);
 /// How often a group looks for expired entries.
 const RECLAIM_PERIOD: Duration = Duration::from_millis(200);
 
-/// The bound sockets of a node.
-#[derive(Debug)]
-pub struct Listeners {
-    /// Other nodes.
-    pub peer: TcpListener,
-    /// Operators.
-    pub admin: TcpListener,
-    /// Clients, if the plane is on.
-    pub api: Option<TcpListener>,
-    /// When they were bound, in milliseconds of Unix time: what peers sealed before was for another process.
-    pub since_ms: u64,
-}
-
-impl Listeners {
-    /// Binds what the configuration names.
-    ///
-    /// # Errors
-    /// The first address that can't be bound, with its key.
-    pub async fn bind(config: &Config) -> anyhow::Result<Self> {
-        let since_ms = unix_time_ms();
-        let api = if config.api.enabled { Some(bind("api.listen", config.api.listen).await?) } else { None };
-        Ok(Self {
-            peer: bind("node.listen", config.node.listen).await?,
-            admin: bind("admin.listen", config.admin.listen).await?,
-            api,
-            since_ms,
-        })
-    }
-}
-
-async fn bind(key: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address)
-        .await
-        .with_context(|| format!("can't listen on {address} ({key}); is another program using the port?"))
-}
-
 /// A node that runs.
 #[derive(Debug)]
 pub struct Node {
@@ -92,34 +52,37 @@ pub struct Node {
     metrics: NodeMetrics,
     membership: Membership,
     certificates: Certificates,
+    reloader: Arc<Reloader>,
     grace: Duration,
     /// Whether clients have a plane of their own.
     has_api: bool,
 }
 
 impl Node {
-    /// Starts a node. It is ready when its first view is in force and its groups are preloaded.
+    /// Starts a node. It is ready when its first view is in force and its groups are preloaded. `again` is how its
+    /// configuration is read again.
     ///
     /// # Errors
     /// If a database can't be opened or lacks a table or column, or a part can't be built.
-    pub async fn start(config: Config, listeners: Listeners, effective: Arc<str>) -> anyhow::Result<Self> {
+    pub async fn start(loaded: Loaded, listeners: Listeners, again: ReadAgain) -> anyhow::Result<Self> {
+        let config = &loaded.config;
         // First of all: what is wrong with a file need not be found after a database is open.
-        let certificates = Certificates::load(&config).await?;
+        let certificates = Certificates::load(config).await?;
         let tasks = Tasks::new();
         let metrics = NodeMetrics::new();
         let readiness = Readiness::new();
         let me = cluster::Node {
             id: Some(NodeId::new(fastrand::u64(..))),
             weight: config.node.weight,
-            api: membership::api_address(&config),
+            api: membership::api_address(config),
             ..cluster::Node::new(config.node.advertise.clone())
         };
-        let seals = Seals::new(&config, listeners.since_ms)?;
-        let (discovery, membership) = Membership::new(&config, &me, &metrics)?;
+        let seals = Seals::new(config, listeners.since_ms)?;
+        let (discovery, membership) = Membership::new(config, &me, &metrics)?;
         let views = Arc::new(ViewCell::provisional(View::new(me.clone(), [], config.cluster.virtual_nodes)));
         metrics.view(1, false);
         let peers = Peers::new(
-            transport(&config, &seals, &certificates)?,
+            planes::transport(config, &seals, &certificates)?,
             Arc::clone(&views),
             Arc::new(BootClock),
             tasks.clone(),
@@ -127,10 +90,27 @@ impl Node {
             config.cluster.peer_timeout,
         );
         let limiter = Arc::new(Limiter::new(config.rate.clone(), &metrics));
-        let (groups, preloads) =
-            groups(&config, &peers, &tasks, &metrics, &limiter).await.inspect_err(|_| tasks.stop())?;
+        let builder = GroupBuilder {
+            peers: Arc::clone(&peers),
+            tasks: tasks.clone(),
+            metrics: metrics.clone(),
+            limiter: Arc::clone(&limiter),
+        };
+        let mut origins = Origins::default();
+        let built = builder.build_all(config, &mut origins).await.inspect_err(|_| tasks.stop())?;
+        let all = built.iter().map(|built| Arc::clone(&built.group));
+        let groups = Arc::new(Groups::new(all, config.default_group.as_ref())?);
+        let access = Arc::new(Access::new(&config.auth));
+        let live = Arc::new(Live::new(plane_settings(&loaded)));
+        let parts = Parts {
+            groups: Arc::clone(&groups),
+            access: Arc::clone(&access),
+            live: Arc::clone(&live),
+            certificates: certificates.clone(),
+        };
+        let reloader = Arc::new(Reloader::new(again, loaded.clone(), parts, builder, origins, &built));
         tracing::info!(
-            { field::NODE } = %me.address,
+            { telemetry::field::NODE } = %me.address,
             peer = %listeners.peer.local_addr()?,
             admin = %listeners.admin.local_addr()?,
             api = listeners.api.as_ref().map(|api| api.local_addr().map(|a| a.to_string())).transpose()?,
@@ -143,16 +123,14 @@ impl Node {
             views: Arc::clone(&views),
             discovery: Arc::new(membership.clone()),
             peers: Arc::clone(&peers),
-            admission: Admission::new(Arc::new(Access::new(&config.auth)), Arc::clone(&limiter)),
+            admission: Admission::new(access, Arc::clone(&limiter)),
             metrics: metrics.clone(),
             readiness: readiness.clone(),
             request_timeout: config.limits.request_timeout,
             in_flight_max: config.limits.in_flight,
-            effective_config: effective,
             encodings: Encodings::new(config.api.compression_memory, tasks.clone()),
-            cors_origins: config.api.cors_origins.clone(),
-            admin_hosts: config.admin.hosts.clone(),
-            trace_sample: config.log.trace_sample,
+            live,
+            reload: reloader.clone(),
         };
         let callee = PeerService::new(
             Arc::clone(&groups),
@@ -161,8 +139,8 @@ impl Node {
             config.limits.request_timeout,
         )
         .verifying(seals.verifier.clone());
-        let gate = peer_gate(&config);
-        let rpcs = peer_rpcs(&parts, gate.clone(), seals.verifier);
+        let gate = planes::peer_gate(config);
+        let rpcs = planes::peer_rpcs(config, &parts, gate.clone(), seals.verifier);
         let callee = callee.guarded(gate);
         let plane = |name, listener, tls: &Option<Tls>| Plane {
             name,
@@ -181,7 +159,7 @@ impl Node {
         let has_api = listeners.api.is_some();
         if let Some(listener) = listeners.api {
             let api = Gateway::api(parts);
-            let rpcs = api_rpcs(&api);
+            let rpcs = planes::api_rpcs(&api);
             let plane = plane("api", listener, &certificates.api);
             tasks.spawn_critical("api plane", net::serve_with(plane, api, rpcs, *limits, tasks.clone()));
         }
@@ -197,9 +175,10 @@ impl Node {
             metrics,
             membership,
             certificates,
+            reloader,
         };
         node.keep_house();
-        node.join(discovery, preloads);
+        node.join(discovery, built.into_iter().filter_map(Built::preload).collect());
         Ok(node)
     }
 
@@ -325,7 +304,8 @@ impl Node {
     }
 
     async fn hand_over(&self, deadline: Instant) {
-        let all = join_all(self.groups.iter().map(|group| group.hand_over(deadline))).await;
+        let all =
+            join_all(self.groups.iter().map(|group| async move { group.hand_over(deadline).await })).await;
         let HandedOver { named, fetched } = all.into_iter().sum();
         tracing::info!(
             named,
@@ -349,9 +329,9 @@ impl Node {
         &self.metrics
     }
 
-    /// The node's certificates, to be read again on request.
-    pub const fn certificates(&self) -> &Certificates {
-        &self.certificates
+    /// By which the node's configuration is read again.
+    pub const fn reloader(&self) -> &Arc<Reloader> {
+        &self.reloader
     }
 
     /// Changes the list of members while the node runs, if it goes by one.
@@ -371,141 +351,22 @@ impl Drop for Node {
     }
 }
 
-/// What peers are asked by.
-fn transport(
-    config: &Config,
-    seals: &Seals,
-    certificates: &Certificates,
-) -> anyhow::Result<Arc<dyn PeerTransport>> {
-    let (connect_timeout, value_bytes) = (config.cluster.peer_timeout, config.limits.value_bytes);
-    let dialler = certificates.peer.as_ref().and_then(Tls::dialler);
-    let tls = dialler.map(|dialler| PeerTls::new(dialler, config.node.advertise.clone()));
-    Ok(match config.cluster.transport {
-        TransportKind::Http => {
-            Arc::new(HttpTransport::new(connect_timeout, value_bytes, tls)?.sealing(seals.sealer.clone()))
-        }
-        #[cfg(feature = "grpc")]
-        TransportKind::Grpc => {
-            Arc::new(GrpcTransport::new(connect_timeout, value_bytes, tls).sealing(seals.sealer.clone()))
-        }
-    })
-}
-
-/// Who may speak the peer protocol, where nodes have certificates.
-fn peer_gate(config: &Config) -> Option<PeerGate> {
-    config.node.tls.as_ref()?;
-    let allowed = config.cluster.allowed_peers.clone();
-    Some(PeerGate::new(move |host| allowed.allows_host(host)))
-}
-
-/// What the peer plane answers over gRPC: other nodes, and clients that found the node in etcd.
-#[cfg(feature = "grpc")]
-fn peer_rpcs(parts: &GatewayParts, gate: Option<PeerGate>, verifier: Option<Arc<Verifier>>) -> Option<Rpcs> {
-    let peers = PeerRpcs::server(
-        Arc::clone(&parts.groups),
-        Arc::clone(&parts.views),
-        parts.metrics.clone(),
-        parts.request_timeout,
-        gate,
-        verifier,
-    );
-    let service = OtherService { name: PEER_SERVICE, descriptors: peer_v1::DESCRIPTORS };
-    Some(gateway::client_rpcs(parts, &[service]).add_service(peers).prepare())
-}
-
-#[cfg(not(feature = "grpc"))]
-fn peer_rpcs(_: &GatewayParts, _: Option<PeerGate>, _: Option<Arc<Verifier>>) -> Option<Rpcs> {
-    None
-}
-
-/// What the api plane answers over gRPC.
-#[cfg(feature = "grpc")]
-fn api_rpcs(api: &Gateway) -> Option<Rpcs> {
-    Some(api.rpcs().prepare())
-}
-
-#[cfg(not(feature = "grpc"))]
-const fn api_rpcs(_: &Gateway) -> Option<Rpcs> {
-    None
-}
-
 /// Whether the node stopped before `period` was over.
 async fn wait(stopping: &tokio_util::sync::CancellationToken, period: Duration) -> bool {
     tokio::time::timeout(period, stopping.cancelled()).await.is_ok()
 }
 
-/// What a group loads before the node is ready.
-struct Preload {
-    group: Arc<Group>,
-    origin: Origin,
-    rows: u64,
-}
-
-impl Preload {
-    async fn run(self) {
-        match self.group.preload(self.origin.scan.as_ref(), self.rows).await {
-            Ok(kept) => tracing::info!({ field::GROUP } = %self.group.name(), kept, "preloaded"),
-            Err(error) => tracing::warn!(
-                { field::GROUP } = %self.group.name(),
-                error = &error as &dyn std::error::Error,
-                "the preload ended early; the rest is loaded when it is asked for"
-            ),
-        }
-    }
-}
-
-async fn groups(
-    config: &Config,
-    peers: &Arc<Peers>,
-    tasks: &Tasks,
-    metrics: &NodeMetrics,
-    limiter: &Arc<Limiter>,
-) -> anyhow::Result<(Arc<Groups>, Vec<Preload>)> {
-    let mut origins = Origins::default();
-    let (mut groups, mut preloads) = (Vec::new(), Vec::new());
-    // A node of a list stays in it: who does not hear of an invalidation is named. Of etcd's, one that stands still is gone
-    // with its lease.
-    let pause_max = match config.cluster.discovery {
-        DiscoveryKind::Static => Duration::MAX,
-        DiscoveryKind::Etcd => config.etcd.lease_ttl,
-    };
-    for (name, section) in &config.groups {
-        let origin = origins.open(name, section, config, metrics, limiter).await?;
-        for warning in origin.report.warnings() {
-            tracing::warn!({ field::GROUP } = %name, "{warning}");
-        }
-        let settings = GroupSettings {
-            digest: origin.digest,
-            flight_timeout: config.limits.request_timeout,
-            peer_timeout: config.cluster.peer_timeout,
-            failover_ttl: config.cluster.failover_ttl,
-            peer_deadline: config.limits.request_timeout,
-            peek: config.cluster.peek,
-            pause_max,
-            handover: config.cluster.handover,
-            flights_max: config.limits.flights,
-            waiters_max: config.limits.waiters,
-        };
-        let parts = GroupParts {
-            loader: Box::new(origin.loader.clone()),
-            peers: Arc::clone(peers),
-            clock: Arc::new(BootClock),
-            tasks: tasks.clone(),
-            metrics: metrics.clone(),
-        };
-        let group = Group::new(name.clone(), section.group.clone(), settings, parts);
-        if section.group.preload > 0 {
-            preloads.push(Preload { group: Arc::clone(&group), origin, rows: section.group.preload });
-        }
-        groups.push(group);
-    }
-    Ok((Arc::new(Groups::new(groups, config.default_group.as_ref())?), preloads))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
-    use crate::{cluster::Node as Member, discovery::DiscoveryError, group::BoxFuture};
+    use crate::{
+        cluster::Node as Member,
+        discovery::DiscoveryError,
+        gateway::{Reload as _, ReloadError},
+        group::BoxFuture,
+    };
 
     /// A discovery with a defect.
     struct Broken;
@@ -520,11 +381,11 @@ mod tests {
     }
 
     async fn node() -> Node {
-        let mut config = Config::default();
+        let mut loaded = Loaded::default();
         let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
-        (config.node.listen, config.admin.listen) = (anywhere, anywhere);
-        let listeners = Listeners::bind(&config).await.expect("there are free ports");
-        Node::start(config, listeners, Arc::from("")).await.expect("it starts")
+        (loaded.config.node.listen, loaded.config.admin.listen) = (anywhere, anywhere);
+        let listeners = Listeners::bind(&loaded.config).await.expect("there are free ports");
+        Node::start(loaded, listeners, ReadAgain::default()).await.expect("it starts")
     }
 
     #[tokio::test]
@@ -532,5 +393,15 @@ mod tests {
         let node = node().await;
         node.join(Box::new(Broken), Vec::new());
         tokio::time::timeout(Duration::from_secs(20), node.failed()).await.expect("it does not go on alone");
+    }
+
+    #[tokio::test]
+    async fn a_reload_needs_something_to_read_and_a_node_that_goes_on() {
+        let node = node().await;
+        let outcome = node.reloader().reload().await;
+        assert!(matches!(outcome, Err(ReloadError::Faults(faults)) if faults[0].contains("made in code")));
+        node.tasks.close();
+        assert_eq!(node.reloader().reload().await, Err(ReloadError::Stopping));
+        assert!(node.metrics().render().contains("ggcache_reloads_total{result=\"refused\"} 2"));
     }
 }

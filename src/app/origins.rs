@@ -10,8 +10,8 @@ use crate::{
     group::{GroupMetrics, GroupName, Loader},
     limit::Limiter,
     origin::{
-        Budget, DatabaseConfig, Limited, LoadObserver, LoadResult, Observed, SqliteDatabase, TableLoader,
-        TableReport, Timeout,
+        Budget, DatabaseConfig, Limited, LoadObserver, LoadResult, Observed, Places, SqliteDatabase,
+        TableLoader, TableReport, Timeout,
     },
     telemetry::NodeMetrics,
 };
@@ -25,6 +25,8 @@ pub(super) struct Origin {
     pub(super) loader: Arc<Stack>,
     /// Lists keys; the same stack, so that a preload stays inside the budget too.
     pub(super) scan: Arc<Stack>,
+    /// By which the budget is changed.
+    pub(super) places: Places,
     /// The digest of the definition.
     pub(super) digest: u64,
     /// What is known of the table.
@@ -32,7 +34,7 @@ pub(super) struct Origin {
 }
 
 /// The databases that are open, so that groups of one database share its connections.
-#[derive(Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Origins {
     databases: HashMap<String, SqliteDatabase>,
 }
@@ -65,10 +67,11 @@ impl Origins {
         // Who waits for a place in the budget must still have time for the query itself.
         let wait = config.limits.request_timeout.saturating_sub(statement_timeout).max(WAIT_MIN);
         let budget = Budget::new(Observed::new(loader, metrics), group.load_budget, wait);
+        let places = budget.places().clone();
         let timeout = Timeout::new(budget, wait + statement_timeout);
         let loader = Arc::new(Limited::new(timeout, Arc::clone(limiter)));
         let digest = digest(section, config.databases.get(&table.database));
-        Ok(Origin { scan: Arc::clone(&loader), loader, digest, report })
+        Ok(Origin { scan: Arc::clone(&loader), loader, places, digest, report })
     }
 
     async fn database(&mut self, name: &str, config: &Config) -> anyhow::Result<SqliteDatabase> {

@@ -77,6 +77,20 @@ impl Certificates {
         outcomes
     }
 
+    /// Whether all files could be used as they are now.
+    ///
+    /// # Errors
+    /// What is wrong with those of each section that could not.
+    pub(super) async fn check(&self) -> Result<(), Vec<TlsError>> {
+        let all: Vec<Tls> = self.all().cloned().collect();
+        let check = move || all.iter().filter_map(|tls| tls.check().err()).collect::<Vec<_>>();
+        // The runtime that is gone has no use for it.
+        match tokio::task::spawn_blocking(check).await {
+            Ok(errors) if !errors.is_empty() => Err(errors),
+            _ => Ok(()),
+        }
+    }
+
     fn tell(&self, tls: &Tls, outcome: &Result<bool, TlsError>) {
         let section = tls.plane().section();
         let mut complaints = self.complaints.lock();
@@ -136,7 +150,7 @@ fn ends_soon(ends: SystemTime) -> Option<u64> {
 }
 
 /// An error with all its causes.
-fn whole(error: &dyn Error) -> String {
+pub(super) fn whole(error: &dyn Error) -> String {
     error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {}", whole(source)))
 }
 

@@ -212,6 +212,36 @@ impl<K: Eq, V> Shard<K, V> {
         steps_max
     }
 
+    /// Whether an entry of this weight could be resident.
+    pub(super) const fn takes(&self, kind: Kind, weight: u32) -> bool {
+        weight as u64 <= self.ledger(kind).capacity
+    }
+
+    /// Brings the capacity for one kind towards `capacity`, and evicts at most `steps_max` entries for it; whether it is
+    /// there. Until it is, the capacity is what the entries take, so that they only become fewer.
+    pub(super) fn resize(
+        &mut self,
+        kind: Kind,
+        capacity: u64,
+        steps_max: usize,
+        now: Moment,
+        out: &mut Departures<K, V>,
+    ) -> bool {
+        for _ in 0..steps_max {
+            let (ledger, nodes) = self.ledger_mut(kind);
+            if ledger.bytes <= capacity {
+                break;
+            }
+            // Nobody comes in for whom to make room.
+            let Some(victim) = ledger.policy.victim(nodes, 0, 0) else { break };
+            self.evict(victim, now, out);
+        }
+        self.trim();
+        let (ledger, _) = self.ledger_mut(kind);
+        ledger.capacity = capacity.max(ledger.bytes);
+        ledger.capacity == capacity
+    }
+
     pub(super) fn stats(&self) -> CacheStats {
         let mut stats = self.stats;
         stats.entries = self.values.entries + self.absents.entries;
@@ -226,10 +256,7 @@ impl<K: Eq, V> Shard<K, V> {
     where
         K: Clone,
     {
-        let ledger = match kind {
-            Kind::Value => &self.values,
-            Kind::Absent => &self.absents,
-        };
+        let ledger = self.ledger(kind);
         let order = ledger.policy.order(&self.slots.nodes);
         order.into_iter().map(|slot| self.slots.entry(slot).key.clone()).collect()
     }
@@ -256,6 +283,13 @@ impl<K: Eq, V> Shard<K, V> {
         match &self.slots.entry(slot).content {
             Content::Value(value) => Lookup::Hit { value: value.clone(), deadline },
             Content::Absent => Lookup::Absent { deadline },
+        }
+    }
+
+    const fn ledger(&self, kind: Kind) -> &Ledger {
+        match kind {
+            Kind::Value => &self.values,
+            Kind::Absent => &self.absents,
         }
     }
 

@@ -1,6 +1,8 @@
-//! Tests of the engine through its public face: here what each rule says, one by one; in `model` random
-//! operations against a naive model, in `threads` many threads against the fence's promise.
+//! Tests of the engine through its public face: here what each rule says, one by one; in `capacity` what another
+//! capacity does, in `model` random operations against a naive model, in `threads` many threads against the fence's
+//! promise.
 
+mod capacity;
 mod model;
 mod threads;
 

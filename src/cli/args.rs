@@ -34,7 +34,12 @@ Examples:
   ggcache serve --config /etc/ggcache.toml --port 10002 --api 8001
       a second node on the same machine, from the same file
   GGCACHE__GROUP__SCORES__TTL=5s ggcache serve --set log.level=debug
-      single keys, from the environment and from a flag";
+      single keys, from the environment and from a flag
+  kill -HUP PID
+      SIGHUP: the node reads the same file, environment and flags again, and goes by what
+      can change while it runs (rates, tokens, certificates, the log's level, most of what
+      a group says, new groups); its log names what needs a restart
+SIGTERM and Ctrl-C stop it, after the requests under way are answered.";
 
 const CHECK_EXAMPLE: &str = "\
 Example:

@@ -5,7 +5,7 @@ use std::{ffi::OsString, net::SocketAddr, path::PathBuf, str::FromStr};
 use thiserror::Error;
 
 /// The sources of a configuration. The default is none: everything is at its default.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Sources {
     /// The file to read.
     pub file: Option<PathBuf>,

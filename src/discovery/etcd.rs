@@ -17,6 +17,8 @@
 mod backoff;
 mod client;
 mod entry;
+#[cfg(feature = "fuzzing")]
+mod fuzz;
 mod listing;
 mod members;
 mod registration;
@@ -32,6 +34,8 @@ use tokio::{
     time::{Instant, sleep, timeout_at},
 };
 
+#[cfg(feature = "fuzzing")]
+pub(crate) use self::fuzz::fuzz_etcd_entry;
 use self::{
     backoff::Backoff,
     client::{Etcd, EtcdError},

@@ -1,12 +1,15 @@
-//! What only operators see: `/metrics` and the effective configuration.
+//! What only operators see: `/metrics` and the effective configuration, which they may have read again (`reload`).
+
+use std::sync::Arc;
 
 use axum::{Router, extract::State, http::header, response::IntoResponse, routing::get};
 
-use super::{GatewayParts, routes};
+use super::{GatewayParts, reload, routes};
 
 pub(super) fn routes(parts: GatewayParts) -> Router {
+    let reload = reload::routes(Arc::clone(&parts.reload));
     let router = routes::mount(Router::new(), routes::METRICS, get(metrics));
-    routes::mount(router, routes::CONFIG, get(config)).with_state(parts)
+    routes::mount(router, routes::CONFIG, get(config)).with_state(parts).merge(reload)
 }
 
 /// What was counted
@@ -49,5 +52,5 @@ pub(super) async fn metrics(State(parts): State<GatewayParts>) -> impl IntoRespo
     ))
 )]
 pub(super) async fn config(State(parts): State<GatewayParts>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "application/toml")], parts.effective_config.to_string())
+    ([(header::CONTENT_TYPE, "application/toml")], parts.live.effective_config().to_string())
 }

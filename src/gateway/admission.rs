@@ -18,7 +18,7 @@ use crate::{
     group::GroupName,
     limit::{ClientKey, Decision, GroupBucket, Limiter},
     problem::Problem,
-    time::{BootClock, Clock as _},
+    time::Moment,
 };
 
 /// The tokens and limits of a node, for all its planes. Clones share them.
@@ -26,6 +26,8 @@ use crate::{
 pub struct Admission {
     access: Arc<Access>,
     limiter: Arc<Limiter>,
+    /// Whether nothing is allowed without a token, whatever the configuration says of other planes.
+    only_tokens: bool,
     /// Of groups that exist and were asked for.
     buckets: Arc<RwLock<BTreeMap<GroupName, GroupBucket>>>,
 }
@@ -52,7 +54,13 @@ pub(super) struct Wish<'a> {
 impl Admission {
     /// Lets in whom `access` knows as often as `limiter` says.
     pub fn new(access: Arc<Access>, limiter: Arc<Limiter>) -> Self {
-        Self { access, limiter, buckets: Arc::default() }
+        Self { access, limiter, only_tokens: false, buckets: Arc::default() }
+    }
+
+    /// The same for a plane that is guarded for others than clients: a client that comes by it needs a token.
+    #[must_use]
+    pub fn only_tokens(self) -> Self {
+        Self { only_tokens: true, ..self }
     }
 
     /// Who sent this `Authorization`, remembered with its connection where there is a memo.
@@ -79,9 +87,15 @@ impl Admission {
         caller: Result<Caller, AccessError>,
         wish: Wish<'_>,
         client: Option<IpAddr>,
+        now: Moment,
         headers: &HeaderMap,
     ) -> Result<(Caller, Decision), Refusal> {
-        let allowed = caller.and_then(|caller| caller.may(wish.scope, wish.group).map(|()| caller));
+        let allowed = caller.and_then(|caller| {
+            if self.only_tokens && caller.is_anonymous() {
+                return Err(AccessError::TokenNeeded(wish.scope));
+            }
+            caller.may(wish.scope, wish.group).map(|()| caller)
+        });
         let Some(client) = client.filter(|_| self.limiter.is_on()) else {
             return allowed.map(|caller| (caller, Decision::UNLIMITED)).map_err(Refusal::Access);
         };
@@ -89,12 +103,33 @@ impl Admission {
             Ok(caller) if !caller.is_anonymous() => ClientKey::token(caller.key()),
             _ => ClientKey::address(self.limiter.client_address(client, headers)),
         };
-        let bucket = wish.known.filter(|_| allowed.is_ok()).map(|group| self.bucket(group));
-        let decision = self.limiter.check(key, bucket.as_ref(), BootClock.now());
+        let decision = match &allowed {
+            Ok(_) => {
+                let bucket = wish.known.map(|group| self.bucket(group));
+                self.limiter.check(key, bucket.as_ref(), now)
+            }
+            // What belongs to all is not used up by who may have nothing.
+            Err(_) => self.limiter.check_client(key, now),
+        };
         match allowed {
             _ if !decision.is_allowed() => Err(Refusal::Rate(decision)),
             Err(error) => Err(Refusal::Access(error)),
             Ok(caller) => Ok((caller, decision)),
+        }
+    }
+
+    /// Counts a request that needs no right for its address.
+    ///
+    /// # Errors
+    /// If it has asked too often.
+    pub(super) fn count(&self, client: IpAddr, now: Moment, headers: &HeaderMap) -> Result<(), Refusal> {
+        if !self.limiter.is_on() {
+            return Ok(());
+        }
+        let key = ClientKey::address(self.limiter.client_address(client, headers));
+        match self.limiter.check(key, None, now) {
+            decision if decision.is_allowed() => Ok(()),
+            decision => Err(Refusal::Rate(decision)),
         }
     }
 

@@ -16,6 +16,7 @@ use axum::{
 use http::HeaderMap;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
+use tokio::sync::Semaphore;
 use utoipa::ToSchema;
 
 use super::{
@@ -42,6 +43,9 @@ pub(super) const KEYS_MAX: usize = 1_000;
 const BODY_BYTES_MAX: usize = 2 << 20;
 /// After so many bytes of values the rest is not fetched: an answer is put together in memory.
 const VALUES_BYTES_MAX: usize = 8 << 20;
+/// Batches that are answered at once; others wait for a place. With [`VALUES_BYTES_MAX`] this bounds what they take of the
+/// memory.
+const BATCHES_MAX: usize = 32;
 /// Keys are waited for until so long before the request's deadline, or a twentieth of the request's time if that is less:
 /// a 504 would take those away that are there.
 const ROOM_MAX: Duration = Duration::from_millis(50);
@@ -54,6 +58,7 @@ pub(super) fn routes(parts: GatewayParts, reply: Arc<NodeReply>) -> Router {
             groups: parts.groups,
             views: parts.views,
             reply,
+            places: Arc::new(Semaphore::new(BATCHES_MAX)),
             room: ROOM_MAX.min(parts.request_timeout / 20),
         })
 }
@@ -63,6 +68,7 @@ pub(super) struct Parts {
     groups: Arc<Groups>,
     views: Arc<ViewCell>,
     reply: Arc<NodeReply>,
+    places: Arc<Semaphore>,
     room: Duration,
 }
 
@@ -91,7 +97,7 @@ pub(super) async fn batch_get(
     name: Result<Path<String>, PathRejection>,
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
-    let Some(group) = name.ok().and_then(|Path(name)| parts.groups.get(&name).cloned()) else {
+    let Some(group) = name.ok().and_then(|Path(name)| parts.groups.get(&name)) else {
         return axum_problem(ErrorCode::GroupNotFound, "there is no group of that name; see /api/v1/groups");
     };
     let keys = json_body::read(&headers, body, BODY_BYTES_MAX, EXPECTED).and_then(keys);
@@ -102,7 +108,12 @@ pub(super) async fn batch_get(
     if parts.views.is_provisional() {
         return routed_problem(no_view());
     }
-    let answers = group.get_many(&keys, VALUES_BYTES_MAX, deadline - parts.room).await;
+    let deadline = deadline - parts.room;
+    let Ok(Ok(_place)) = tokio::time::timeout_at(deadline, parts.places.acquire()).await else {
+        let detail = format!("{BATCHES_MAX} batches are under way at this node");
+        return axum_problem(ErrorCode::Overloaded, detail);
+    };
+    let answers = group.get_many(&keys, VALUES_BYTES_MAX, deadline).await;
     let now = group.now();
     let results = keys.iter().zip(answers).map(|(key, answer)| {
         let name = WireKey::from_bytes(key.as_bytes());
@@ -125,7 +136,7 @@ async fn wrong_method() -> Response {
     axum_problem(ErrorCode::MethodNotAllowed, "this path answers POST")
 }
 
-fn keys(body: BatchRequest) -> Result<Vec<Key>, Problem> {
+pub(super) fn keys(body: BatchRequest) -> Result<Vec<Key>, Problem> {
     let bad = |detail: String| Problem::new(ErrorCode::BadRequest, detail);
     match body.keys.len() {
         0 => return Err(bad(format!("there is no key to read; write {EXPECTED}"))),
@@ -214,7 +225,8 @@ pub(super) struct BatchFacts {
 
 impl BatchFacts {
     fn new(group: &Group, answer: &Answer, value: &Value, now: Moment) -> Self {
-        let own = group.config().content_type.as_deref();
+        let config = group.config();
+        let own = config.content_type.as_deref();
         let etag = reply::etag(value.tag(), false);
         Self {
             outcome: answer.outcome,

@@ -58,7 +58,8 @@ impl Directives {
 
     /// Whether `answer` is what the client accepts at `now`.
     pub(super) fn accept(&self, answer: &Answer, now: Moment) -> bool {
-        self.max_age.is_none_or(|max_age| answer.age(now) <= max_age)
+        // How old an absence is, is not known.
+        self.max_age.is_none_or(|max_age| answer.value.is_some() && answer.age(now) <= max_age)
             && self.min_fresh.is_none_or(|min_fresh| answer.remaining(now) >= min_fresh)
     }
 }
@@ -80,7 +81,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::group::Outcome;
+    use crate::group::{Outcome, Value};
 
     fn read(lines: &[&'static str]) -> Directives {
         Directives::read(
@@ -110,7 +111,7 @@ mod tests {
         let second = Duration::from_secs(1);
         let start = Moment::from_nanos(1_000_000_000_000);
         let answer = Answer {
-            value: None,
+            value: Some(Value::text("333")),
             outcome: Outcome::Hit,
             since: start,
             until: start.saturating_add(second * 10),
@@ -122,6 +123,10 @@ mod tests {
         assert!(read(&["max-age=0"]).accept(&answer, at(0)));
         assert!(read(&["min-fresh=6"]).accept(&answer, at(4)));
         assert!(!read(&["min-fresh=7"]).accept(&answer, at(4)));
+        let absent = Answer { value: None, ..answer.clone() };
+        assert!(
+            !read(&["max-age=1000"]).accept(&absent, at(0)) && read(&["min-fresh=1"]).accept(&absent, at(0))
+        );
         assert!(read(&["max-age=1, min-fresh=9"]).without_loads().accept(&answer, at(9)));
     }
 

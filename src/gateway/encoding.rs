@@ -79,6 +79,10 @@ impl Encodings {
         {
             return found.gzip;
         }
+        if value.bytes().len() as u64 > shared.cache.entry_bytes_max() / 2 {
+            // It would be compressed for each request anew.
+            return None;
+        }
         if value.bytes().len() <= AT_ONCE_BYTES_MAX {
             return shared.encode(value);
         }

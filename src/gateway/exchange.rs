@@ -6,11 +6,14 @@ use http::{HeaderName, HeaderValue, Request, Response, header};
 use http_body_util::{Either, Full};
 use tokio::time::Instant;
 
-use super::{GatewayBody, cors::Cors};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::{GatewayBody, PlaneKind, cors::Cors, live::Live};
 use crate::{
     limit::Decision,
     problem::{Problem, RequestId},
     telemetry::trace::{TRACEPARENT, TraceContext},
+    time::{BootClock, Clock as _},
 };
 
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -28,24 +31,34 @@ pub(super) struct Exchange {
     varies: bool,
     /// What was decided of the client's rate.
     pub(super) rate: Decision,
+    /// Whether it was let in, where that is asked.
+    pub(super) is_admitted: bool,
 }
 
 impl Exchange {
-    /// Of a request; one in `sample` of those that bring no span begin a trace.
-    pub(super) fn new<B>(request: &Request<B>, cors: &Cors, sample: f64) -> Self {
+    /// Of a request to a plane. Some of those that bring no span begin a trace.
+    pub(super) fn new<B>(request: &Request<B>, live: &Live, plane: PlaneKind) -> Self {
         let headers = request.headers();
         let parent = headers.get(&TRACE).and_then(|text| TraceContext::parse(text.as_bytes()));
+        let sample = live.trace_sample();
         let trace = match parent {
+            Some(parent) if parent.is_sampled() && !may_trace() => Some(parent.child().unsampled()),
             Some(parent) => Some(parent.child()),
             None => (sample > 0.0 && fastrand::f64() < sample).then(TraceContext::new),
+        };
+        // Pages of other origins have no business on the operators' plane.
+        let (cors, varies) = match plane {
+            PlaneKind::Api => live.cors(|cors| (cors.allows(headers), cors.varies())),
+            PlaneKind::Admin => (None, false),
         };
         Self {
             id: headers.get(&REQUEST_ID).and_then(RequestId::given).unwrap_or_default(),
             trace: trace.map(|trace| (trace, Instant::now())),
-            cors: cors.allows(headers),
+            cors,
             is_preflight: Cors::is_preflight(request),
-            varies: cors.varies(),
+            varies,
             rate: Decision::UNLIMITED,
+            is_admitted: false,
         }
     }
 
@@ -75,6 +88,20 @@ impl Exchange {
         }
         response
     }
+}
+
+/// Whether one more trace may be logged that a client asks for: so many a second, since each is some lines.
+fn may_trace() -> bool {
+    const TRACES_A_SECOND: u64 = 1_000;
+    /// The second, and in its lower half how many there were in it.
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let second = BootClock.now().as_nanos() / 1_000_000_000;
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    if count >> 32 == second & u64::from(u32::MAX) {
+        return count & u64::from(u32::MAX) < TRACES_A_SECOND;
+    }
+    COUNT.store(second << 32 | 1, Ordering::Relaxed);
+    true
 }
 
 /// An answer that stands for `problem`, which is told when the request's id is known.

@@ -118,9 +118,12 @@ pub(super) async fn list(
     State(groups): State<Arc<Groups>>,
     Extension(caller): Extension<Caller>,
 ) -> Json<GroupList> {
-    let seen = |group: &&Arc<Group>| caller.sees(group.name().as_str());
+    let seen = |group: &Arc<Group>| caller.sees(group.name().as_str());
     let default_group = groups.default_group().filter(seen).map(|group| group.name().to_string());
-    Json(GroupList { groups: groups.iter().filter(seen).map(|group| report(group)).collect(), default_group })
+    Json(GroupList {
+        groups: groups.iter().filter(seen).map(|group| report(&group)).collect(),
+        default_group,
+    })
 }
 
 /// One group, its settings and figures
@@ -151,7 +154,7 @@ pub(super) async fn one(
     State(groups): State<Arc<Groups>>,
     name: Result<Path<String>, PathRejection>,
 ) -> Response {
-    match name.ok().and_then(|Path(name)| groups.get(&name).map(|group| report(group))) {
+    match name.ok().and_then(|Path(name)| groups.get(&name).map(|group| report(&group))) {
         Some(report) => Json(report).into_response(),
         None => axum_problem(ErrorCode::GroupNotFound, "there is no group of that name; see /api/v1/groups"),
     }

@@ -35,6 +35,7 @@ use crate::{
         },
         read_timeout,
     },
+    time::{BootClock, Clock as _},
 };
 use health::NodeHealth;
 
@@ -123,7 +124,7 @@ impl GGroupCache for ClientRpcs {
         check_key(key).map_err(|error| refused(ErrorCode::BadRequest, error.to_string()))?;
         let answer = match group.cached(key) {
             Some(answer) => answer,
-            None => self.missed(group, key, &metadata).await?,
+            None => self.missed(&group, key, &metadata).await?,
         };
         match answer.value {
             Some(value) => Ok(Response::new(ggroupcachepb::Response { value: value.bytes().clone() })),
@@ -139,20 +140,20 @@ impl ClientRpcs {
         name: &str,
         metadata: &MetadataMap,
         client: Option<IpAddr>,
-    ) -> Result<&Arc<Group>, Status> {
+    ) -> Result<Arc<Group>, Status> {
         let headers = metadata.clone().into_headers();
         let group = self.group(name);
         let known = group.as_ref().ok().map(|group| group.name());
         let named = known.map_or(name, |group| group.as_str());
         let wish = Wish { scope: Scope::Read, group: Some(named), known };
         let caller = self.admission.caller(&headers, None);
-        match self.admission.admit(caller, wish, client, &headers) {
+        match self.admission.admit(caller, wish, client, BootClock.now(), &headers) {
             Ok(_) => group,
             Err(refusal) => Err(rpc::problem_status(&refusal.problem())),
         }
     }
 
-    fn group(&self, name: &str) -> Result<&Arc<Group>, Status> {
+    fn group(&self, name: &str) -> Result<Arc<Group>, Status> {
         let found = if name.is_empty() { self.groups.default_group() } else { self.groups.get(name) };
         found.ok_or_else(|| match name {
             "" => refused(ErrorCode::BadRequest, "no group is named, and none is the default"),

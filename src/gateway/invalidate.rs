@@ -10,7 +10,7 @@ use axum::{
     routing::post,
 };
 use http::HeaderMap;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
 use super::{
@@ -20,7 +20,7 @@ use super::{
 use crate::{
     cluster::ViewCell,
     error::ErrorCode,
-    group::{Groups, InvalidationReport, Key, Selection},
+    group::{Groups, InvalidationReport, KEY_BYTES_MAX, Key, Selection},
     problem::Problem,
 };
 
@@ -61,13 +61,21 @@ async fn wrong_method() -> Response {
 #[serde(deny_unknown_fields)]
 #[schema(as = Invalidation, example = json!({"keys": ["anna", {"b64": "_w"}]}))]
 pub(super) struct Body {
+    #[serde(default, deserialize_with = "given")]
     #[schema(nullable = false, max_items = 10_000)]
     keys: Option<Vec<WireKey>>,
+    #[serde(default, deserialize_with = "given")]
     #[schema(nullable = false)]
     prefix: Option<WireKey>,
     /// `true`, where it is given.
+    #[serde(default, deserialize_with = "given")]
     #[schema(nullable = false)]
     all: Option<bool>,
+}
+
+/// What is there is meant: a `null` is not taken for nothing.
+fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(field: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(field).map(Some)
 }
 
 /// What each node acknowledged.
@@ -124,7 +132,7 @@ pub(super) async fn invalidate(
     name: Result<Path<String>, PathRejection>,
     body: Result<Bytes, axum::extract::rejection::BytesRejection>,
 ) -> Response {
-    let Some(group) = name.ok().and_then(|Path(name)| parts.groups.get(&name).cloned()) else {
+    let Some(group) = name.ok().and_then(|Path(name)| parts.groups.get(&name)) else {
         return axum_problem(ErrorCode::GroupNotFound, "there is no group of that name; see /api/v1/groups");
     };
     let body = json_body::read(&headers, body, BODY_BYTES_MAX, EXPECTED);
@@ -147,7 +155,7 @@ pub(super) async fn invalidate(
     }
 }
 
-fn selection(body: Body) -> Result<Selection, Problem> {
+pub(super) fn selection(body: Body) -> Result<Selection, Problem> {
     let bad = |detail: String| Problem::new(ErrorCode::BadRequest, detail);
     match (body.keys, body.prefix, body.all) {
         (Some(keys), None, None) if keys.len() > KEYS_MAX => {
@@ -161,6 +169,10 @@ fn selection(body: Body) -> Result<Selection, Problem> {
         (None, Some(prefix), None) => match prefix.into_bytes() {
             Ok(prefix) if prefix.is_empty() => {
                 Err(bad("an empty prefix names every key; write {\"all\": true} to mean that".to_owned()))
+            }
+            Ok(prefix) if prefix.len() > KEY_BYTES_MAX => {
+                let length = prefix.len();
+                Err(bad(format!("the prefix has {length} bytes, and no key has more than {KEY_BYTES_MAX}")))
             }
             prefix => prefix.map(Selection::Prefix).map_err(bad),
         },
@@ -281,6 +293,9 @@ mod tests {
             (r#"{"keys": [""]}"#, "empty"),
             (r#"{"keys": [{"b64": "!"}]}"#, "base64url"),
             (r#"{"prefix": ""}"#, "\"all\": true"),
+            (r#"{"keys": ["a"], "all": null}"#, "invalid type: null"),
+            (r#"{"keys": null, "prefix": "a"}"#, "invalid type: null"),
+            (&format!(r#"{{"prefix": "{}"}}"#, "a".repeat(1025)), "1025 bytes"),
         ] {
             let (code, detail) = selection(body.as_bytes()).expect_err(body);
             assert_eq!(code, ErrorCode::BadRequest);

@@ -29,10 +29,18 @@ pub(super) fn read<T: DeserializeOwned>(
     parse(&body, expected)
 }
 
+/// How much of what is wrong with a body is told, in characters: it repeats the body's own words, however long.
+const WRONG_CHARS_MAX: usize = 200;
+
 /// What the bytes of a body say.
 pub(super) fn parse<T: DeserializeOwned>(body: &[u8], expected: &str) -> Result<T, Problem> {
     serde_json::from_slice(body).map_err(|error| {
-        let detail = format!("the body is not what is due here ({error}); write {expected}");
+        let mut wrong = error.to_string();
+        if let Some((end, _)) = wrong.char_indices().nth(WRONG_CHARS_MAX) {
+            // Where it is comes last.
+            wrong = format!("{}… at line {} column {}", &wrong[..end], error.line(), error.column());
+        }
+        let detail = format!("the body is not what is due here ({wrong}); write {expected}");
         Problem::new(ErrorCode::BadRequest, detail)
     })
 }
@@ -54,6 +62,18 @@ fn is_json(headers: &HeaderMap) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_wrong_is_told_in_short() {
+        let body = format!(r#"{{"{}": 1}}"#, "é".repeat(1 << 20));
+        let problem =
+            parse::<crate::gateway::batch::BatchRequest>(body.as_bytes(), "{}").err().expect("wrong");
+        let detail = problem.detail();
+        assert!(
+            detail.len() < 600 && detail.contains("unknown field") && detail.contains("line 1"),
+            "{detail}"
+        );
+    }
 
     #[test]
     fn a_body_says_that_it_is_json() {

@@ -14,7 +14,7 @@ use http::HeaderMap;
 use utoipa::{OpenApi, ToSchema};
 
 use super::{
-    PlaneKind, admin, batch, cluster, docs, groups, health, invalidate, keys, routes, stored::Stored,
+    PlaneKind, admin, batch, cluster, docs, groups, health, invalidate, keys, reload, routes, stored::Stored,
 };
 
 const ABOUT: &str = "\
@@ -69,7 +69,7 @@ pub(super) struct Binary(Vec<u8>);
 
 /// What only the admin plane answers.
 #[derive(OpenApi)]
-#[openapi(paths(admin::metrics, admin::config))]
+#[openapi(paths(admin::metrics, admin::config, reload::call))]
 struct Operators;
 
 /// The OpenAPI document of a plane, for people too: indented, and in an order that stays.

@@ -26,6 +26,7 @@ pub(super) const DOCS_PAGE: &str = "/docs/";
 pub(super) const DOCS_FILE: &str = "/docs/{file}";
 pub(super) const METRICS: &str = "/metrics";
 pub(super) const CONFIG: &str = "/api/v1/config";
+pub(super) const RELOAD: &str = "/api/v1/config:reload";
 
 const READ: &[Method] = &[Method::GET, Method::HEAD];
 const POST: &[Method] = &[Method::POST];
@@ -50,6 +51,7 @@ pub const ROUTES: &[Route] = &[
     Route::new(DOCS_FILE, READ, BOTH, None),
     Route::new(METRICS, READ, ADMIN, Some(Scope::Admin)),
     Route::new(CONFIG, READ, ADMIN, Some(Scope::Admin)),
+    Route::new(RELOAD, POST, ADMIN, Some(Scope::Admin)),
 ];
 
 /// A path, and what it answers.

@@ -16,7 +16,7 @@ use crate::{
 /// A key of a group that exists.
 #[derive(Debug)]
 pub(super) struct KeyTarget<'a> {
-    pub(super) group: &'a Arc<Group>,
+    pub(super) group: Arc<Group>,
     pub(super) key: Cow<'a, [u8]>,
 }
 
@@ -60,17 +60,18 @@ impl TargetError {
 pub(super) fn parse<'a>(
     path: &'a str,
     query: Option<&'a str>,
-    groups: &'a Groups,
+    groups: &Groups,
 ) -> Option<Result<KeyTarget<'a>, TargetError>> {
     if let Some(rest) = path.strip_prefix("/api/v1/groups/") {
-        let (group, rest) = rest.split_once('/')?;
+        // No name is no group's, as the table of routes has it.
+        let (group, rest) = rest.split_once('/').filter(|(group, _)| !group.is_empty())?;
         let key = rest.strip_prefix("keys/")?;
         return Some(resource(group, key, groups));
     }
     matches!(path, "/api" | "/api/").then(|| in_query(query.unwrap_or_default(), groups))
 }
 
-fn resource<'a>(group: &str, key: &'a str, groups: &'a Groups) -> Result<KeyTarget<'a>, TargetError> {
+fn resource<'a>(group: &str, key: &'a str, groups: &Groups) -> Result<KeyTarget<'a>, TargetError> {
     let name = group_name(group);
     let group = groups.get(&name).ok_or_else(|| unknown_group(groups))?;
     let key = percent_decode(key.as_bytes())?;
@@ -93,7 +94,7 @@ fn group_name(segment: &str) -> Cow<'_, str> {
     }
 }
 
-fn in_query<'a>(query: &'a str, groups: &'a Groups) -> Result<KeyTarget<'a>, TargetError> {
+fn in_query<'a>(query: &'a str, groups: &Groups) -> Result<KeyTarget<'a>, TargetError> {
     let (mut key, mut key_b64, mut group) = (None, None, None);
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -115,6 +116,7 @@ fn in_query<'a>(query: &'a str, groups: &'a Groups) -> Result<KeyTarget<'a>, Tar
         (Some(_), Some(_)) => return Err(TargetError::BothKeys),
         (None, None) => return Err(TargetError::NoKey),
     };
+    // Before the group: what is said of a key must not tell whether there is a group.
     check_key(&key)?;
     let group = match group {
         Some(name) => {
@@ -133,15 +135,15 @@ fn unknown_group(groups: &Groups) -> TargetError {
 /// The first groups' names, for a hint; a node may have many.
 fn names(groups: &Groups) -> String {
     const SHOWN: usize = 10;
-    let mut names: Vec<&str> = groups.iter().map(|group| group.name().as_str()).take(SHOWN + 1).collect();
+    let mut names: Vec<_> = groups.iter().map(|group| group.name().to_string()).take(SHOWN + 1).collect();
     if names.len() > SHOWN {
-        names[SHOWN] = "…";
+        "…".clone_into(&mut names[SHOWN]);
     }
     names.join(", ")
 }
 
 /// The key of a query on its own (`/api/v1/cluster/owner`), by the same rules.
-pub(super) fn key_in_query<'a>(query: &'a str, groups: &'a Groups) -> Result<KeyTarget<'a>, TargetError> {
+pub(super) fn key_in_query<'a>(query: &'a str, groups: &Groups) -> Result<KeyTarget<'a>, TargetError> {
     in_query(query, groups)
 }
 
@@ -238,7 +240,14 @@ mod tests {
     #[test]
     fn other_paths_are_not_about_keys() {
         let groups = groups(&["scores"]);
-        for path in ["/", "/apis", "/api/v1/groups", "/api/v1/groups/scores", "/api/v1/groups/scores/keys"] {
+        for path in [
+            "/",
+            "/apis",
+            "/api/v1/groups",
+            "/api/v1/groups//keys/a",
+            "/api/v1/groups/scores",
+            "/api/v1/groups/scores/keys",
+        ] {
             assert_eq!(key(path, &groups), Err("no key".to_owned()), "{path}");
         }
     }

@@ -18,14 +18,15 @@ use tokio::{
 };
 
 use super::{
-    Admission, DiscoveryReport, DiscoverySource, Encodings, Gateway, GatewayParts, PlaneKind, Readiness,
+    Admission, DiscoveryReport, DiscoverySource, Encodings, Gateway, GatewayParts, Live, PlaneKind,
+    PlaneSettings, Readiness, Reload, ReloadError, Reloaded,
 };
 use crate::{
     access::{Access, AuthConfig},
     cluster::{Address, Node, NodeId, View, ViewCell},
     group::{
-        ContentKind, Group, GroupConfig, GroupName, GroupParts, GroupSettings, Groups, Key, NoPeers, Peers,
-        Value,
+        BoxFuture, ContentKind, Group, GroupConfig, GroupName, GroupParts, GroupSettings, Groups, Key,
+        NoPeers, Peers, Value,
     },
     limit::{Limiter, RateConfig},
     net::{LimitsConfig, Plane, serve},
@@ -49,6 +50,16 @@ impl DiscoverySource for Found {
             foreign: vec!["go:80".to_owned()],
             foreign_count: 1,
         }
+    }
+}
+
+/// A configuration that stays the same.
+#[derive(Debug)]
+struct Unchanged;
+
+impl Reload for Unchanged {
+    fn reload(&self) -> BoxFuture<'_, Result<Reloaded, ReloadError>> {
+        Box::pin(async { Ok(Reloaded::default()) })
     }
 }
 
@@ -107,11 +118,9 @@ impl Site {
             readiness: Readiness::new(),
             request_timeout: Duration::from_secs(5),
             in_flight_max: 0,
-            effective_config: Arc::from(""),
             encodings: Encodings::new(1 << 20, tasks.clone()),
-            cors_origins: Vec::new(),
-            admin_hosts: Vec::new(),
-            trace_sample: 0.0,
+            live: Arc::new(Live::new(PlaneSettings::default())),
+            reload: Arc::new(Unchanged),
         };
         Self { parts, origin, found, tasks }
     }
@@ -315,8 +324,9 @@ async fn every_answer_is_named_and_a_traced_one_tells_its_span() {
 
 #[tokio::test]
 async fn pages_of_named_origins_may_read_answers() {
-    let mut site = Site::starting();
-    site.parts.cors_origins = vec!["https://app.example".parse().expect("an origin")];
+    let site = Site::starting();
+    let cors_origins = vec!["https://app.example".parse().expect("an origin")];
+    site.parts.live.replace(PlaneSettings { cors_origins, ..PlaneSettings::default() });
     let address = site.serve().await;
     known(&site);
     for target in [ANNA, "/api/v1/cluster", "/api/v1/groups/scores/keys/nobody"] {

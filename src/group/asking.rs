@@ -10,7 +10,10 @@ use super::{
 };
 use crate::{
     cluster::{Node, View, place},
-    telemetry::{field, trace},
+    telemetry::{
+        field,
+        trace::{self, TraceContext},
+    },
     time::Moment,
 };
 
@@ -86,7 +89,7 @@ impl Group {
             is_fresh,
             trace,
         };
-        let answer = if is_fresh || trace.is_some() {
+        let answer = if is_fresh || trace.is_some_and(TraceContext::is_sampled) {
             trace::spanned("hop", self.ask_alone(node, request)).await?
         } else {
             self.hops.ask(&self.peers, node, request).await?

@@ -10,11 +10,12 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use futures_util::future::{join, join_all};
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::{
-    Answer, GetError, Group, HANDOVER_KEYS_MAX, Key, Landing, LoadError, PeerBatch, PeerError, PeerWord,
-    Side, Value,
+    Answer, GetError, Group, HANDOVER_KEYS_MAX, Key, Landing, LoadError, PeerBatch, PeerError, PeerRequest,
+    PeerWord, Side, Value,
     asking::ASKED_MAX,
     fence::SlotState,
     flight::{Start, Turn},
@@ -22,9 +23,15 @@ use super::{
 };
 use crate::{
     cluster::{Address, Node, View, place},
+    error::ErrorCode,
     telemetry::{field, trace},
     time::Moment,
 };
+
+/// Queries of one load of many keys at most: some keys may spoil it for the others.
+const QUERIES_MAX: usize = 64;
+/// After so many bytes of values no more are loaded for one request.
+const LOADED_BYTES_MAX: usize = 32 << 20;
 
 /// A key without an answer yet.
 struct Wanted {
@@ -55,19 +62,29 @@ impl Group {
         // A key that is there twice is read once.
         let mut missing: BTreeMap<&Key, Vec<usize>> = BTreeMap::new();
         for (at, key) in keys.iter().enumerate() {
-            let found = if bytes > bytes_max { None } else { self.cached(key.as_bytes()) };
+            let found = if bytes > bytes_max {
+                Some(Err(GetError::TooLargeTogether(bytes_max)))
+            } else {
+                self.cached(key.as_bytes()).map(Ok)
+            };
             match &found {
-                Some(answer) => bytes += bytes_of(answer),
+                Some(landing) => bytes += landing.as_ref().map_or(0, bytes_of),
                 None => missing.entry(key).or_default().push(at),
             }
-            results.push(found.map(Ok));
+            results.push(found);
         }
         let wanted = missing.keys().map(|key| self.wanted((*key).clone())).collect();
         let landings = self.fetch_many(wanted, bytes_max.saturating_sub(bytes), deadline).await;
         for (places, landing) in missing.into_values().zip(landings) {
             for at in places {
+                let landing = match &landing {
+                    // A key that is named twice is answered twice, and counts twice.
+                    Ok(_) if bytes > bytes_max => Err(GetError::TooLargeTogether(bytes_max)),
+                    landing => landing.clone(),
+                };
+                bytes += landing.as_ref().map_or(0, bytes_of);
                 self.metrics.request(landing.as_ref().ok().map(|answer| answer.outcome), self.since(begun));
-                results[at] = Some(landing.clone());
+                results[at] = Some(landing);
             }
         }
         results.into_iter().map(|result| result.unwrap_or(Err(GetError::ShuttingDown))).collect()
@@ -121,7 +138,11 @@ impl Group {
                 }
             });
             let own: Vec<Key> = mine.iter().map(|at| wanted[*at].key.clone()).collect();
-            let (asked, own) = join(join_all(asked), self.fly_many_as_owner(&own, deadline)).await;
+            // Nobody would wait for it, and a database that is too slow is not helped by one query more.
+            let late_here =
+                || own.iter().map(|_| Err(GetError::Deadline(self.settings.flight_timeout))).collect();
+            let fly = async { if late { late_here() } else { self.fly_many_as_owner(&own, deadline).await } };
+            let (asked, own) = join(join_all(asked), fly).await;
             for (at, landing) in mine.into_iter().zip(own) {
                 wanted[at].landing = Some(landing);
             }
@@ -176,6 +197,8 @@ impl Group {
             };
             let told = match trace::spanned("hop", self.peers.get_many(node, &batch)).await {
                 Ok(told) => told,
+                // An older version, which is asked as it knows it.
+                Err(PeerError::Refused(ErrorCode::RouteNotFound)) => self.ask_singly(node, &batch).await,
                 // What it has said so far is as good as ever; the rest is asked of the next node.
                 Err(_) if !words.is_empty() => break,
                 Err(error) => return Err(error),
@@ -191,6 +214,32 @@ impl Group {
             keys.extend(rest);
         }
         Ok(words)
+    }
+
+    /// The keys of `batch` in a message each, some at a time.
+    async fn ask_singly(&self, node: &Node, batch: &PeerBatch) -> Vec<PeerWord> {
+        const AT_ONCE: usize = 32;
+        let mut words = Vec::with_capacity(batch.keys.len());
+        for keys in batch.keys.chunks(AT_ONCE) {
+            let asked = keys.iter().map(|key| async {
+                let request = PeerRequest {
+                    group: batch.group.clone(),
+                    key: key.clone(),
+                    epoch: batch.epoch,
+                    budget: batch.budget,
+                    digest: batch.digest,
+                    is_fresh: false,
+                    trace: None,
+                };
+                match self.peers.get(node, &request).await {
+                    Ok(answer) => Ok(Some(answer)),
+                    Err(PeerError::Refused(code)) => Err(code),
+                    Err(_) => Err(ErrorCode::PeerUnavailable),
+                }
+            });
+            words.extend(join_all(asked).await);
+        }
+        words
     }
 
     /// Notes what `node` said of the keys at `places`.
@@ -268,9 +317,14 @@ impl Group {
     /// A landing for each of `keys`, none of which was in memory.
     async fn fly_many_as_owner(self: &Arc<Self>, keys: &[Key], deadline: Instant) -> Vec<Landing> {
         let mut turns = Vec::new();
+        // Half of the loads are left to reads of single keys: one request may name very many.
+        let loads_max = self.settings.flights_max / 2;
         let seats: Vec<_> = keys
             .iter()
             .map(|key| {
+                if self.owner_flights.running() >= loads_max {
+                    return Err(GetError::Overloaded { what: "loads", limit: loads_max });
+                }
                 let hash = self.store.hash(key.as_bytes());
                 let start = Start { slot: self.store.slot(hash), is_fresh: false };
                 let (seat, turn) = self.owner_flights.join(hash, key.as_bytes(), start).map_err(full)?;
@@ -315,23 +369,22 @@ impl Group {
     /// An owner-side flight of many keys.
     async fn load_many(&self, starts: &[(u64, Key, Start)]) -> Vec<Landing> {
         let timeout = self.settings.flight_timeout;
+        // What has landed before the time is up stays.
+        let landings: Mutex<Vec<Option<Landing>>> = Mutex::new(vec![None; starts.len()]);
         let work = async {
-            let mut landings = self.before_load_many(starts).await;
-            let places: Vec<usize> = (0..starts.len()).filter(|at| landings[*at].is_none()).collect();
-            let keys: Vec<Key> = places.iter().map(|at| starts[*at].1.clone()).collect();
-            let since = self.clock.now();
-            let loaded = trace::spanned("load", self.load_by_halves(&keys)).await;
-            for (at, value) in places.into_iter().zip(loaded) {
-                let (hash, key, start) = &starts[at];
-                let landing = value.map(|value| self.loaded(key, *hash, start.slot, since, value));
-                landings[at] = Some(landing.map_err(GetError::from));
-            }
-            let none =
-                || Err(LoadError::Broken("it answered another number of keys than it was asked").into());
-            landings.into_iter().map(|landing| landing.unwrap_or_else(none)).collect()
+            *landings.lock() = self.before_load_many(starts).await;
+            let left: Vec<usize> = {
+                let landings = landings.lock();
+                (0..starts.len()).filter(|at| landings[*at].is_none()).collect()
+            };
+            trace::spanned("load", self.load_by_parts(starts, left, &landings)).await;
         };
-        let late = |_| starts.iter().map(|_| Err(GetError::Deadline(timeout))).collect();
-        tokio::time::timeout(timeout, work).await.unwrap_or_else(late)
+        let in_time = tokio::time::timeout(timeout, work).await.is_ok();
+        let none = || match in_time {
+            true => Err(LoadError::Broken("it answered another number of keys than it was asked").into()),
+            false => Err(GetError::Deadline(timeout)),
+        };
+        landings.into_inner().into_iter().map(|landing| landing.unwrap_or_else(none)).collect()
     }
 
     /// What spares flights of many keys their part in the query, each as `before_load` does it.
@@ -347,30 +400,50 @@ impl Group {
         landings
     }
 
-    /// Loads `keys` by one query. Where that fails for a value that is too large, which fails the others with it, the
-    /// keys are halved until it stands alone.
-    async fn load_by_halves(&self, keys: &[Key]) -> Vec<Result<Option<Value>, LoadError>> {
-        let mut results = Vec::with_capacity(keys.len());
-        let mut parts = vec![keys];
-        while let Some(part) = parts.pop() {
+    /// Loads the keys at `places` by one query. Where that fails for what may be one key's fault, and fails the others
+    /// with it, the keys are halved until it stands alone; but not without end.
+    async fn load_by_parts(
+        &self,
+        starts: &[(u64, Key, Start)],
+        places: Vec<usize>,
+        landings: &Mutex<Vec<Option<Landing>>>,
+    ) {
+        let mut parts = vec![places];
+        let (mut queries, mut bytes) = (0, 0);
+        while let Some(mut part) = parts.pop() {
             if part.is_empty() {
                 continue;
             }
-            match self.loader.load(part).await {
-                Ok(values) if values.len() == part.len() => results.extend(values.into_iter().map(Ok)),
-                Ok(_) => {
-                    results.extend(part.iter().map(|_| {
-                        Err(LoadError::Broken("it answered another number of keys than it was asked"))
-                    }))
+            if queries >= QUERIES_MAX || bytes > LOADED_BYTES_MAX {
+                let error = GetError::Overloaded { what: "parts of a load of many keys", limit: QUERIES_MAX };
+                let mut landings = landings.lock();
+                part.iter().for_each(|at| landings[*at] = Some(Err(error.clone())));
+                continue;
+            }
+            queries += 1;
+            let keys: Vec<Key> = part.iter().map(|at| starts[*at].1.clone()).collect();
+            let since = self.clock.now();
+            match self.loader.load(&keys).await {
+                Err(error) if error.is_one_key_s() && part.len() > 1 => {
+                    let second = part.split_off(part.len() / 2);
+                    parts.extend([second, part]);
                 }
-                Err(LoadError::TooLarge { .. }) if part.len() > 1 => {
-                    let (first, second) = part.split_at(part.len() / 2);
-                    parts.extend([second, first]);
+                Err(error) => {
+                    let mut landings = landings.lock();
+                    part.iter().for_each(|at| landings[*at] = Some(Err(error.clone().into())));
                 }
-                Err(error) => results.extend(part.iter().map(|_| Err(error.clone()))),
+                Ok(values) if values.len() == part.len() => {
+                    for (at, value) in part.into_iter().zip(values) {
+                        bytes += value.as_ref().map_or(0, bytes_in);
+                        let (hash, key, start) = &starts[at];
+                        let answer = self.loaded(key, *hash, start.slot, since, value);
+                        landings.lock()[at] = Some(Ok(answer));
+                    }
+                }
+                // Told of as what it is, where nothing has landed.
+                Ok(_) => {}
             }
         }
-        results
     }
 }
 

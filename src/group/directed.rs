@@ -60,7 +60,9 @@ impl Group {
                 }
             }
         }
-        self.fly_as_owner(hash, key.as_bytes(), true, deadline).await
+        let answer = self.fly_as_owner(hash, key.as_bytes(), true, deadline).await?;
+        self.store.drop_copy(hash, key.as_bytes());
+        Ok(answer)
     }
 
     /// Answers a client's read of `key` from this node's memory or its owner's, until `deadline`; `None` if neither has

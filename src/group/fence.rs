@@ -63,6 +63,11 @@ impl Fence {
         self.slot(hash).change(now);
     }
 
+    /// As [`change`](Self::change), where nobody else has to hear of it: what peers say from now on may be kept.
+    pub fn pass(&self, hash: u64) {
+        self.slot(hash).state.fetch_add(1, Ordering::AcqRel);
+    }
+
     /// Whether the slot of `hash` changed less than `period` before `now`. For that long after an invalidation, what
     /// a peer says of a key may be from before it: the peer may not have applied it yet.
     pub fn changed_within(&self, hash: u64, now: Moment, period: Duration) -> bool {

@@ -107,7 +107,8 @@ impl Group {
         }
         let me = &view.me().address;
         // What was in memory before a change has expired by one ttl after it.
-        let lately = |moment| self.clock.now().saturating_since(moment) < self.config.ttl;
+        let ttl = self.config.load().ttl;
+        let lately = |moment| self.clock.now().saturating_since(moment) < ttl;
         let previous = views.previous().filter(|_| lately(self.peers.changed_at()));
         let owner = match previous.as_deref().map(|previous| previous.owner(place)) {
             Some(owner) if owner.address != *me => owner,
@@ -258,9 +259,10 @@ impl Group {
     /// than this node's own ttl allows, should the callee have another.
     pub(super) fn aged(&self, answer: &PeerAnswer, sent: Moment) -> Fresh {
         let since = sent.saturating_sub(answer.age);
+        let config = self.config.load();
         let own = match answer.value {
-            Some(_) => since.saturating_add(self.config.ttl),
-            None => sent.saturating_add(self.config.negative_ttl),
+            Some(_) => since.saturating_add(config.ttl),
+            None => sent.saturating_add(config.negative_ttl),
         };
         Fresh { value: answer.value.clone(), since, until: sent.saturating_add(answer.remaining).min(own) }
     }

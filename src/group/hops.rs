@@ -80,11 +80,9 @@ impl Hops {
             Begin::Wait(word) => match word.await {
                 Ok(Word::Said(Ok(Ok(Some(answer))))) => return Ok(answer),
                 Ok(Word::Said(Ok(Err(code)))) => return Err(PeerError::Refused(code)),
-                // Not in its memory, or a version that does not know such messages.
-                Ok(Word::Said(Ok(Ok(None)) | Err(PeerError::Refused(ErrorCode::RouteNotFound)))) | Err(_) => {
-                    return peers.get(node, &request).await;
-                }
-                Ok(Word::Said(Err(error))) => return Err(error),
+                Ok(Word::Said(Err(error))) if !is_the_message_s(&error) => return Err(error),
+                // Not in its memory, or the message's fault.
+                Ok(Word::Said(_)) | Err(_) => return peers.get(node, &request).await,
                 Ok(Word::Lead(lead, others)) => (lead, others),
             },
         };
@@ -96,10 +94,8 @@ impl Hops {
         match word {
             Ok(Ok(Some(answer))) => Ok(answer),
             Ok(Err(code)) => Err(PeerError::Refused(code)),
-            Ok(Ok(None)) | Err(PeerError::Refused(ErrorCode::RouteNotFound)) => {
-                peers.get(node, &request).await
-            }
-            Err(error) => Err(error),
+            Err(error) if !is_the_message_s(&error) => Err(error),
+            Ok(Ok(None)) | Err(_) => peers.get(node, &request).await,
         }
     }
 
@@ -177,6 +173,12 @@ impl Drop for Lead {
     fn drop(&mut self) {
         self.give_up();
     }
+}
+
+/// Whether the node might answer each key by itself: an older version does not know messages of several, and what is too
+/// large together may not be alone.
+const fn is_the_message_s(error: &PeerError) -> bool {
+    matches!(error, PeerError::Refused(ErrorCode::RouteNotFound | ErrorCode::TooLarge))
 }
 
 /// Sends one message for `request` and `others`, and tells the others what came back; what came back for `request`.

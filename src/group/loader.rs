@@ -22,7 +22,8 @@ pub trait Loader: Send + Sync + 'static {
     /// key, in the order of `keys`: the value, or `None` if the origin says that there is no such key.
     ///
     /// # Errors
-    /// An origin that failed, refused or was not asked. That is never the same as `None`: an absent key
+    /// An origin that failed, refused or was not asked. [`LoadError::Row`], [`LoadError::TooLarge`] and
+    /// [`LoadError::TooMuch`] of several keys say that fewer may do: the group asks again for parts of them. That is never the same as `None`: an absent key
     /// is remembered, an error is not.
     fn load<'a>(&'a self, keys: &'a [Key]) -> BoxFuture<'a, Result<Vec<Option<Value>>, LoadError>>;
 }
@@ -63,6 +64,12 @@ pub enum LoadError {
     /// As many queries as may be sent in a time have been sent.
     #[error("the rate of queries that reach the origin is used up")]
     Limited,
+    /// A row can't be read. Of several keys, it is one's fault.
+    #[error("a row of the origin can't be read")]
+    Row(#[source] Arc<dyn StdError + Send + Sync>),
+    /// The values of several keys are too large to be in memory at once.
+    #[error("the values that are loaded together have more than {0} bytes")]
+    TooMuch(usize),
     /// A value is larger than the limit.
     #[error("the value has {bytes} bytes, and at most {limit} are served")]
     TooLarge { bytes: usize, limit: usize },
@@ -77,10 +84,23 @@ impl LoadError {
         Self::Unavailable(Arc::from(source.into()))
     }
 
+    /// A row that can't be read, with what is wrong with it.
+    pub fn row(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self::Row(Arc::from(source.into()))
+    }
+
+    /// Whether one of several keys may be the reason, so that the others can be loaded without it.
+    pub(super) const fn is_one_key_s(&self) -> bool {
+        matches!(self, Self::Row(_) | Self::TooLarge { .. } | Self::TooMuch(_))
+    }
+
     /// The code that an answer carries for this error.
     pub const fn code(&self) -> ErrorCode {
         match self {
-            Self::Unavailable(_) | Self::Timeout(_) | Self::Broken(_) => ErrorCode::OriginUnavailable,
+            Self::Unavailable(_) | Self::Timeout(_) | Self::Row(_) | Self::Broken(_) => {
+                ErrorCode::OriginUnavailable
+            }
+            Self::TooMuch(_) => ErrorCode::Overloaded,
             Self::Busy(_) | Self::Limited => ErrorCode::OriginBusy,
             Self::TooLarge { .. } => ErrorCode::TooLarge,
         }

@@ -49,7 +49,7 @@ impl Group {
         for ((key, value), (hash, slot)) in keys.into_iter().zip(values).zip(slots) {
             // A row that went away between the scan and the load needs no negative entry.
             let Some(value) = value else { continue };
-            let until = self.freshness.until(start, true, Role::Owner, fastrand::f64());
+            let until = self.freshness().until(start, true, Role::Owner, fastrand::f64());
             let fresh = Fresh { value: Some(value), since: start, until };
             if self.store.keep(hash, &key, fresh, self.clock.now(), slot) {
                 kept += 1;

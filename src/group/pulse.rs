@@ -32,10 +32,15 @@ impl Group {
     /// The time, for a look into memory: what may be there is what was there before a pause that was short enough.
     pub(super) fn awake(&self) -> Moment {
         let now = self.clock.now();
+        self.awake_at(now);
+        now
+    }
+
+    /// The same, at a time that was read already.
+    pub(super) fn awake_at(&self, now: Moment) {
         if self.stood_still(now) {
             self.wake(now);
         }
-        now
     }
 
     fn stood_still(&self, now: Moment) -> bool {

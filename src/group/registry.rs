@@ -1,14 +1,19 @@
-//! The groups of one node, by name.
+//! The groups of one node, by name. More may come while the node runs; none goes.
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use arc_swap::ArcSwap;
 use thiserror::Error;
 
 use super::{Group, GroupName};
 
 /// All groups of a node, and which one is meant where none is named.
 #[derive(Debug, Default)]
-pub struct Groups {
+pub struct Groups(ArcSwap<Registered>);
+
+/// Exchanged whole. A group that was there stays the same one.
+#[derive(Clone, Debug, Default)]
+struct Registered {
     by_name: BTreeMap<GroupName, Arc<Group>>,
     default: Option<Arc<Group>>,
 }
@@ -31,35 +36,103 @@ impl Groups {
         groups: impl IntoIterator<Item = Arc<Group>>,
         default: Option<&GroupName>,
     ) -> Result<Self, GroupsError> {
-        let mut by_name = BTreeMap::new();
-        for group in groups {
-            let name = group.name().clone();
-            if by_name.insert(name.clone(), group).is_some() {
-                return Err(GroupsError::Duplicate(name));
-            }
-        }
-        let default = match default {
-            Some(name) => {
-                Some(by_name.get(name).ok_or_else(|| GroupsError::NoSuchDefault(name.clone()))?.clone())
-            }
-            None if by_name.len() == 1 => by_name.values().next().cloned(),
-            None => None,
-        };
-        Ok(Self { by_name, default })
+        Ok(Self(ArcSwap::from_pointee(Registered::default().with(groups, default)?)))
+    }
+
+    /// Adds groups. Where there was a default group it stays; else `default` is it, or the only group that there is now.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new). Then nothing has changed.
+    pub fn add(
+        &self,
+        groups: impl IntoIterator<Item = Arc<Group>>,
+        default: Option<&GroupName>,
+    ) -> Result<(), GroupsError> {
+        let registered = Registered::clone(&self.0.load()).with(groups, default)?;
+        self.0.store(Arc::new(registered));
+        Ok(())
     }
 
     /// The group of that name.
-    pub fn get(&self, name: &str) -> Option<&Arc<Group>> {
-        self.by_name.get(name)
+    pub fn get(&self, name: &str) -> Option<Arc<Group>> {
+        self.0.load().by_name.get(name).cloned()
     }
 
     /// The group that is meant where none is named.
-    pub const fn default_group(&self) -> Option<&Arc<Group>> {
-        self.default.as_ref()
+    pub fn default_group(&self) -> Option<Arc<Group>> {
+        self.0.load().default.clone()
     }
 
-    /// All groups, by name.
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<Group>> {
-        self.by_name.values()
+    /// All groups of this moment, by name.
+    pub fn iter(&self) -> impl Iterator<Item = Arc<Group>> + use<> {
+        self.0.load().by_name.values().cloned().collect::<Vec<_>>().into_iter()
+    }
+}
+
+impl Registered {
+    fn with(
+        mut self,
+        groups: impl IntoIterator<Item = Arc<Group>>,
+        default: Option<&GroupName>,
+    ) -> Result<Self, GroupsError> {
+        for group in groups {
+            let name = group.name().clone();
+            if self.by_name.insert(name.clone(), group).is_some() {
+                return Err(GroupsError::Duplicate(name));
+            }
+        }
+        if self.default.is_none() {
+            self.default = match default {
+                Some(name) => {
+                    let found = self.by_name.get(name).cloned();
+                    Some(found.ok_or_else(|| GroupsError::NoSuchDefault(name.clone()))?)
+                }
+                None if self.by_name.len() == 1 => self.by_name.values().next().cloned(),
+                None => None,
+            };
+        }
+        Ok(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        group::{GroupConfig, GroupParts, GroupSettings},
+        origin::MapLoader,
+    };
+
+    fn group(name: &str) -> Arc<Group> {
+        let name = GroupName::new(name).expect("a name");
+        let parts = GroupParts::alone(MapLoader::default());
+        Group::new(name, GroupConfig::default(), GroupSettings::default(), parts)
+    }
+
+    #[tokio::test]
+    async fn groups_come_and_the_others_stay_the_same() {
+        let groups = Groups::new([group("b")], None).expect("one group");
+        let before = groups.get("b").expect("it is there");
+        groups.add([group("a"), group("c")], None).expect("new names");
+        assert!(Arc::ptr_eq(&before, &groups.get("b").expect("it is still there")));
+        assert!(Arc::ptr_eq(&before, &groups.default_group().expect("as before")));
+        let names: Vec<_> = groups.iter().map(|group| group.name().to_string()).collect();
+        assert_eq!(names, ["a", "b", "c"]);
+        let twice = groups.add([group("d"), group("a")], None).expect_err("there is one already");
+        assert!(matches!(twice, GroupsError::Duplicate(name) if name.as_str() == "a"));
+        assert!(groups.get("d").is_none(), "all or nothing");
+    }
+
+    #[tokio::test]
+    async fn a_default_group_comes_where_there_was_none() {
+        let groups = Groups::default();
+        groups.add([group("a")], None).expect("new");
+        assert_eq!(groups.default_group().expect("the only one").name().as_str(), "a");
+        let groups = Groups::new([group("a"), group("b")], None).expect("two groups");
+        let missing = GroupName::new("x").expect("a name");
+        assert_eq!(groups.add([], Some(&missing)).err(), Some(GroupsError::NoSuchDefault(missing)));
+        assert!(groups.default_group().is_none());
+        groups.add([], Some(&GroupName::new("b").expect("a name"))).expect("it is there");
+        assert_eq!(groups.default_group().expect("named").name().as_str(), "b");
     }
 }

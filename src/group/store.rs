@@ -3,7 +3,14 @@
 //! The hash that chooses shard, index and slot is seeded at start, so that nobody outside can choose keys that
 //! collide.
 
-use std::{hash::BuildHasher, sync::Arc, time::Duration};
+use std::{
+    hash::BuildHasher,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use foldhash::quality::RandomState;
 
@@ -79,33 +86,74 @@ pub(super) struct Store {
 struct Hot {
     copies: Cache<Key, Resident>,
     demand: Demand,
-    ttl: Duration,
+    /// In nanoseconds.
+    ttl: AtomicU64,
+}
+
+impl Hot {
+    fn set_ttl(&self, ttl: Duration) {
+        self.ttl.store(u64::try_from(ttl.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    fn ttl(&self) -> Duration {
+        Duration::from_nanos(self.ttl.load(Ordering::Relaxed))
+    }
+}
+
+/// How much of a group's capacity its main cache may take, and how much the copies.
+fn split(config: &GroupConfig) -> (u64, u64) {
+    let hot = if config.hot_ttl.is_zero() { 0 } else { (config.capacity as f64 * HOT_SHARE) as u64 };
+    (config.capacity - hot, hot)
+}
+
+/// How much of a cache's capacity is for absences.
+fn negative(config: &GroupConfig, capacity: u64) -> u64 {
+    (capacity as f64 * config.negative_share) as u64
 }
 
 impl Store {
     /// An empty store. `quiet` is the longest that a peer takes to answer.
     pub(super) fn new(config: &GroupConfig, metrics: &GroupMetrics, quiet: Duration) -> Self {
-        let hot_capacity =
-            if config.hot_ttl.is_zero() { 0 } else { (config.capacity as f64 * HOT_SHARE) as u64 };
+        let (main_capacity, hot_capacity) = split(config);
         let cache = |capacity: u64| {
             let parts = CacheConfig {
                 capacity,
-                negative_capacity: (capacity as f64 * config.negative_share) as u64,
+                negative_capacity: negative(config, capacity),
                 policy: config.policy,
                 shards: None,
             };
             Cache::with_listener(parts, Arc::new(CountEvictions(metrics.clone())))
         };
         Self {
-            main: cache(config.capacity - hot_capacity),
-            hot: (hot_capacity > 0).then(|| Hot {
-                copies: cache(hot_capacity),
-                demand: Demand::new(),
-                ttl: config.hot_ttl,
+            main: cache(main_capacity),
+            hot: (hot_capacity > 0).then(|| {
+                let hot =
+                    Hot { copies: cache(hot_capacity), demand: Demand::new(), ttl: AtomicU64::default() };
+                hot.set_ttl(config.hot_ttl);
+                hot
             }),
             fence: Fence::new(),
             seed: RandomState::default(),
             quiet,
+        }
+    }
+
+    /// Takes over what `config` says of capacities and copies. A store that was made without copies keeps none.
+    pub(super) fn reconfigure(&self, config: &GroupConfig, now: Moment) {
+        let (main, copies) = split(config);
+        match &self.hot {
+            None => self.main.set_capacity(config.capacity, negative(config, config.capacity), now),
+            Some(hot) => {
+                hot.set_ttl(config.hot_ttl);
+                // First what becomes less.
+                let mut caches = [(&self.main, main), (&hot.copies, copies)];
+                if main > self.main.capacity() {
+                    caches.reverse();
+                }
+                for (cache, capacity) in caches {
+                    cache.set_capacity(capacity, negative(config, capacity), now);
+                }
+            }
         }
     }
 
@@ -188,14 +236,14 @@ impl Store {
         if !hot.demand.is_high(hash) || self.fence.changed_within(hash, now, self.quiet) {
             return false;
         }
-        let until = fresh.until.min(now.saturating_add(hot.ttl));
+        let until = fresh.until.min(now.saturating_add(hot.ttl()));
         self.insert(&hot.copies, hash, key, Fresh { until, ..fresh }, now, slot)
     }
 
-    /// Drops the copy of another owner's key, if there is one.
+    /// Drops the copy of another owner's key, if there is one, and keeps out what was asked for before.
     pub(super) fn drop_copy(&self, hash: u64, key: &[u8]) {
         if let Some(hot) = &self.hot {
-            hot.copies.remove_with(hash, key, || {});
+            hot.copies.remove_with(hash, key, || self.fence.pass(hash));
         }
     }
 
@@ -208,9 +256,7 @@ impl Store {
         now: Moment,
         slot: SlotState,
     ) -> bool {
-        if fresh.until <= now {
-            return false;
-        }
+        // What may not be kept at all still ends what it is newer than.
         let (content, until) = fresh.into_parts();
         let unchanged = || self.fence.state(hash) == slot;
         matches!(cache.insert_if(hash, key.clone(), content, until, now, unchanged), Inserted::Stored)
@@ -252,7 +298,7 @@ impl Store {
         self.main.hottest(limit)
     }
 
-    pub(super) const fn entry_bytes_max(&self) -> u64 {
+    pub(super) fn entry_bytes_max(&self) -> u64 {
         self.main.entry_bytes_max()
     }
 
@@ -267,7 +313,7 @@ impl Store {
     /// Of values, of absences and of copies: entries, bytes and capacity.
     pub(super) fn figures(&self, config: &GroupConfig) -> [[u64; 3]; 3] {
         let stats = self.stats();
-        let negative = (self.main.capacity() as f64 * config.negative_share) as u64;
+        let negative = negative(config, self.main.capacity());
         let hot = self.hot.as_ref().map_or([0; 3], |hot| {
             let stats = hot.copies.stats();
             [stats.entries, stats.bytes, hot.copies.capacity()]

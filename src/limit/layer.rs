@@ -83,7 +83,7 @@ where
 mod tests {
     use std::time::Duration;
 
-    use axum::{Router, body::Body, routing::get};
+    use axum::{Router, body::Body};
     use tower::ServiceExt;
 
     use super::*;
@@ -117,7 +117,7 @@ mod tests {
         let config = RateConfig { client: rate("1/m"), group: rate("3/m burst 3"), ..RateConfig::default() };
         let limiter = Arc::new(Limiter::new(config, &NodeMetrics::new()));
         let layer = RateLimitLayer::new(limiter, clock.clone());
-        let router = Router::new().route("/", get(async || "found")).layer(layer);
+        let router = Router::new().fallback(async || "found").layer(layer);
         let (anna, otto) = (Some(ClientKey::token(1)), Some(ClientKey::token(2)));
 
         let first = ask(&router, anna, None).await;
@@ -145,7 +145,7 @@ mod tests {
     async fn without_limits_nothing_is_told() {
         let limiter = Arc::new(Limiter::new(RateConfig::default(), &NodeMetrics::new()));
         let layer = RateLimitLayer::new(limiter, crate::time::BootClock);
-        let router = Router::new().route("/", get(async || "found")).layer(layer);
+        let router = Router::new().fallback(async || "found").layer(layer);
         let answer = ask(&router, None, None).await;
         assert_eq!(answer.status(), 200);
         assert!(answer.headers().keys().all(|name| !name.as_str().starts_with("ratelimit")));

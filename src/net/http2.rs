@@ -29,7 +29,7 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderMap, Request, Response, header};
+use http::{HeaderMap, Method, Request, Response, header};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Either;
 use hyper::{body::Incoming, server::conn::http2};
@@ -138,6 +138,7 @@ where
     let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
         let mut open = Open::new(&opened);
         let shared = Arc::clone(&shared);
+        let is_head = request.method() == Method::HEAD;
         async move {
             let (handler, connection, rpcs) = &*shared;
             let response = match rpcs {
@@ -154,7 +155,11 @@ where
             if response.extensions().get::<LongLived>().is_some() {
                 open.lives_long();
             }
-            Ok::<_, Infallible>(response.map(|body| Held { body, _open: open }))
+            Ok::<_, Infallible>(if is_head {
+                headless(response, open)
+            } else {
+                response.map(|body| Held::new(body, open))
+            })
         }
     });
     let stopping = tasks.stopping().clone();
@@ -276,10 +281,24 @@ impl Drop for Open {
     }
 }
 
-/// The body of an answer, which keeps its stream counted as open.
+/// The body of an answer, which keeps its stream counted as open. Without one, for an answer to HEAD.
 struct Held<B> {
-    body: B,
+    body: Option<B>,
     _open: Open,
+}
+
+impl<B> Held<B> {
+    const fn new(body: B, open: Open) -> Self {
+        Self { body: Some(body), _open: open }
+    }
+}
+
+/// An answer to HEAD: the length of the body, and none of it. hyper sees to that itself in HTTP/1 only.
+fn headless<B: Body>(mut response: Response<B>, open: Open) -> Response<Held<B>> {
+    if let Some(length) = response.body().size_hint().exact() {
+        response.headers_mut().entry(header::CONTENT_LENGTH).or_insert_with(|| length.into());
+    }
+    response.map(|_| Held { body: None, _open: open })
 }
 
 impl<B: Body + Unpin> Body for Held<B> {
@@ -290,15 +309,18 @@ impl<B: Body + Unpin> Body for Held<B> {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        match &mut self.body {
+            Some(body) => Pin::new(body).poll_frame(cx),
+            None => Poll::Ready(None),
+        }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.body.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        self.body.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
     }
 }
 

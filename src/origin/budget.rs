@@ -10,7 +10,8 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use tokio::sync::Semaphore;
+use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::Instrument;
 
 use crate::group::{BoxFuture, Key, KeyScan, LoadError, Loader, Value};
@@ -23,21 +24,109 @@ use crate::group::{BoxFuture, Key, KeyScan, LoadError, Loader, Value};
 #[derive(Debug)]
 pub struct Budget<L> {
     inner: Arc<L>,
-    places: Arc<Semaphore>,
-    limit: usize,
+    places: Places,
     wait: Duration,
+}
+
+/// How many calls may run at once. Clones are the same places.
+#[derive(Clone, Debug)]
+pub struct Places(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    semaphore: Arc<Semaphore>,
+    count: Mutex<Count>,
+}
+
+#[derive(Debug)]
+struct Count {
+    limit: usize,
+    /// Places beyond the limit, which end when whoever has one leaves it.
+    surplus: usize,
+}
+
+/// One place, taken.
+#[derive(Debug)]
+struct Place {
+    permit: Option<OwnedSemaphorePermit>,
+    places: Arc<Shared>,
+}
+
+impl Places {
+    /// So many, at least one.
+    fn new(limit: usize) -> Self {
+        let limit = sound(limit);
+        let count = Mutex::new(Count { limit, surplus: 0 });
+        Self(Arc::new(Shared { semaphore: Arc::new(Semaphore::new(limit)), count }))
+    }
+
+    /// Makes them so many, at least one. Where they become fewer, what runs goes on, and nothing begins until it is less
+    /// than that.
+    pub fn resize(&self, limit: usize) {
+        let (limit, mut count) = (sound(limit), self.0.count.lock());
+        if limit >= count.limit {
+            let more = limit - count.limit;
+            let kept = more.min(count.surplus);
+            count.surplus -= kept;
+            self.0.semaphore.add_permits(more - kept);
+        } else {
+            let fewer = count.limit - limit;
+            count.surplus += fewer - self.0.semaphore.forget_permits(fewer);
+        }
+        count.limit = limit;
+    }
+
+    fn limit(&self) -> usize {
+        self.0.count.lock().limit
+    }
+
+    /// Those that are taken.
+    fn taken(&self) -> usize {
+        let count = self.0.count.lock();
+        (count.limit + count.surplus).saturating_sub(self.0.semaphore.available_permits())
+    }
+
+    async fn take(&self) -> Option<Place> {
+        // The semaphore is never closed.
+        let permit = Arc::clone(&self.0.semaphore).acquire_owned().await.ok()?;
+        Some(Place { permit: Some(permit), places: Arc::clone(&self.0) })
+    }
+}
+
+const fn sound(limit: usize) -> usize {
+    match limit {
+        0 => 1,
+        limit if limit > Semaphore::MAX_PERMITS => Semaphore::MAX_PERMITS,
+        limit => limit,
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // Given back under the lock, or else a change of the limit might count it twice.
+        let mut count = self.places.count.lock();
+        let permit = self.permit.take();
+        if count.surplus > 0 {
+            count.surplus -= 1;
+            permit.into_iter().for_each(OwnedSemaphorePermit::forget);
+        }
+    }
 }
 
 impl<L> Budget<L> {
     /// Lets `limit` (at least 1) calls of `inner` run at once, and others wait for at most `wait`.
     pub fn new(inner: L, limit: usize, wait: Duration) -> Self {
-        let limit = limit.clamp(1, Semaphore::MAX_PERMITS);
-        Self { inner: Arc::new(inner), places: Arc::new(Semaphore::new(limit)), limit, wait }
+        Self { inner: Arc::new(inner), places: Places::new(limit), wait }
     }
 
     /// The calls that run now.
     pub fn running(&self) -> usize {
-        self.limit.saturating_sub(self.places.available_permits())
+        self.places.taken()
+    }
+
+    /// By which the limit is changed while calls run.
+    pub const fn places(&self) -> &Places {
+        &self.places
     }
 
     async fn run<T, W>(&self, work: impl FnOnce(Arc<L>) -> W) -> Result<T, LoadError>
@@ -45,9 +134,9 @@ impl<L> Budget<L> {
         T: Send + 'static,
         W: Future<Output = Result<T, LoadError>> + Send + 'static,
     {
-        let turn = tokio::time::timeout(self.wait, Arc::clone(&self.places).acquire_owned()).await;
-        // The semaphore is never closed, so that only time can deny a place.
-        let Ok(Ok(place)) = turn else { return Err(LoadError::Busy(self.limit)) };
+        let turn = tokio::time::timeout(self.wait, self.places.take()).await;
+        // Only time can deny a place.
+        let Ok(Some(place)) = turn else { return Err(LoadError::Busy(self.places.limit())) };
         let work = work(Arc::clone(&self.inner));
         let task = async move {
             let _place = place;
@@ -167,6 +256,45 @@ mod tests {
             assert!(matches!(error, LoadError::Broken(_)), "{error}");
         }
         assert_eq!(budget.running(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn places_come_and_go_while_calls_run() {
+        let origin = gated();
+        let budget = Arc::new(Budget::new(Arc::clone(&origin), 4, Duration::from_secs(60)));
+        let load = || {
+            let budget = Arc::clone(&budget);
+            tokio::spawn(async move { budget.load(&key()).await })
+        };
+        let settled = async |count: usize| {
+            // Time is paused: it only goes on when nobody has anything left to do.
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            assert_eq!((budget.running(), origin.running.load(Ordering::SeqCst)), (count, count));
+        };
+        let loads: Vec<_> = (0..12).map(|_| load()).collect();
+        settled(4).await;
+        // Fewer: nobody is thrown out, and nobody comes in until there are fewer than that.
+        budget.places().resize(2);
+        settled(4).await;
+        origin.gate.add_permits(2);
+        settled(2).await;
+        origin.gate.add_permits(1);
+        settled(2).await;
+        // Up again, over places that are still to go, and down again.
+        budget.places().resize(5);
+        settled(5).await;
+        budget.places().resize(1);
+        budget.places().resize(3);
+        settled(5).await;
+        origin.gate.add_permits(100);
+        for load in loads {
+            assert!(load.await.expect("no panic").is_ok());
+        }
+        settled(0).await;
+        assert_eq!(budget.places().0.semaphore.available_permits(), 3);
+        assert_eq!(origin.most.load(Ordering::SeqCst), 5);
+        budget.places().resize(0);
+        assert_eq!(budget.places().limit(), 1);
     }
 
     #[tokio::test]

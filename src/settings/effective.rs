@@ -1,6 +1,11 @@
 //! The settings in force, each with its source.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    hash::{BuildHasher as _, RandomState},
+    sync::LazyLock,
+};
 
 use super::{KeyPath, Source};
 
@@ -15,6 +20,27 @@ pub struct Entry {
     pub source: Source,
     /// Whether secrets were left out of `literal`, so that it is not the value in force.
     pub is_redacted: bool,
+    /// Of a redacted value: equal to that of the same value, and tells nothing else of it.
+    fingerprint: u64,
+}
+
+impl Entry {
+    /// Whether the values are the same, wherever they come from.
+    fn has_value_of(&self, other: &Self) -> bool {
+        (&self.literal, self.is_redacted, self.fingerprint)
+            == (&other.literal, other.is_redacted, other.fingerprint)
+    }
+}
+
+/// A key whose value differs between two settings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The full key.
+    pub path: KeyPath,
+    /// The value that it had, as TOML writes it, without secrets; `None` if it had none.
+    pub old: Option<String>,
+    /// The value that it gets.
+    pub new: Option<String>,
 }
 
 /// Every known key with its value and source, in the order in which the keys were read.
@@ -38,21 +64,63 @@ impl Effective {
         self.index.get(path).map(|at| &self.entries[*at])
     }
 
-    /// Notes a value, over an earlier one of the same key.
-    pub(super) fn record(&mut self, path: KeyPath, literal: String, source: Source) {
-        self.put(Entry { path, literal: Some(literal), source, is_redacted: false });
+    /// Whether there is a key below `table`.
+    pub fn has_table(&self, table: &KeyPath) -> bool {
+        let next = self.index.range(table..).find(|(path, _)| *path != table);
+        next.is_some_and(|(path, _)| path.below(table).is_some())
     }
 
-    /// Notes that the value of `path` was noted without its secrets.
-    pub(super) fn mark_redacted(&mut self, path: &KeyPath) {
+    /// What is different in `newer`, in the order of its keys; last, what is not there any more. Of keys that only one of
+    /// the two has, those that somebody gave a value.
+    pub fn changes_to(&self, newer: &Self) -> Vec<Change> {
+        let given = |entry: &&Entry| entry.source != Source::Default;
+        let new = newer.entries.iter().filter_map(|new| match self.get(&new.path) {
+            Some(old) => (!old.has_value_of(new)).then(|| change(Some(old), Some(new))),
+            None => Some(new).filter(given).map(|new| change(None, Some(new))),
+        });
+        let gone = self.entries.iter().filter(|old| newer.get(&old.path).is_none()).filter(given);
+        new.chain(gone.map(|old| change(Some(old), None))).collect()
+    }
+
+    /// These settings, with those of `newer` where `is_taken` says so or nothing is different.
+    #[must_use]
+    pub fn merged(&self, newer: &Self, is_taken: impl Fn(&KeyPath) -> bool) -> Self {
+        let mut merged = Self::default();
+        for new in &newer.entries {
+            match self.get(&new.path) {
+                Some(old) if !old.has_value_of(new) && !is_taken(&new.path) => merged.put(old.clone()),
+                None if !is_taken(&new.path) => {}
+                _ => merged.put(new.clone()),
+            }
+        }
+        let gone = self.entries.iter().filter(|old| newer.get(&old.path).is_none());
+        gone.filter(|old| !is_taken(&old.path)).for_each(|old| merged.put(old.clone()));
+        merged
+    }
+
+    /// Notes a value that follows from others, of a key that nobody gave one.
+    pub fn imply(&mut self, path: KeyPath, text: &str) {
+        self.record(path, toml::Value::String(text.to_owned()).to_string(), Source::Default);
+    }
+
+    /// Notes a value, over an earlier one of the same key.
+    pub(super) fn record(&mut self, path: KeyPath, literal: String, source: Source) {
+        self.put(Entry { path, literal: Some(literal), source, is_redacted: false, fingerprint: 0 });
+    }
+
+    /// Notes that the value of `path` was noted without its secrets, which are `secret`.
+    pub(super) fn mark_redacted(&mut self, path: &KeyPath, secret: &str) {
+        /// Of this process, so that a fingerprint can't be looked up in a table.
+        static SEED: LazyLock<RandomState> = LazyLock::new(RandomState::new);
         if let Some(at) = self.index.get(path) {
-            self.entries[*at].is_redacted = true;
+            let entry = &mut self.entries[*at];
+            (entry.is_redacted, entry.fingerprint) = (true, SEED.hash_one(secret));
         }
     }
 
     /// Notes that an optional key is known and has no value.
     pub(super) fn record_unset(&mut self, path: KeyPath) {
-        self.put(Entry { path, literal: None, source: Source::Default, is_redacted: false });
+        self.put(Entry { path, literal: None, source: Source::Default, is_redacted: false, fingerprint: 0 });
     }
 
     fn put(&mut self, entry: Entry) {
@@ -64,6 +132,12 @@ impl Effective {
             }
         }
     }
+}
+
+fn change(old: Option<&Entry>, new: Option<&Entry>) -> Change {
+    let path = new.or(old).map(|entry| entry.path.clone()).unwrap_or_default();
+    let literal = |entry: Option<&Entry>| entry.and_then(|entry| entry.literal.clone());
+    Change { path, old: literal(old), new: literal(new) }
 }
 
 impl fmt::Display for Effective {

@@ -43,6 +43,13 @@ impl KeyPath {
         self.prefix(self.0.len().saturating_sub(1))
     }
 
+    /// Whether this is a key that `pattern` means: dotted, and `*` is any one segment.
+    pub fn matches(&self, pattern: &str) -> bool {
+        let parts: Vec<&str> = pattern.split('.').collect();
+        self.0.len() == parts.len()
+            && self.0.iter().zip(parts).all(|(segment, part)| part == "*" || segment == part)
+    }
+
     /// The segments, outermost first.
     pub fn segments(&self) -> &[String] {
         &self.0

@@ -100,13 +100,13 @@ impl<'a> Section<'a> {
         let found = self.take(name, |raw| {
             let secret = raw.secret()?;
             let value = wrap(secret.to_owned());
-            let is_redacted = value.to_string() != secret;
-            Ok((value, is_redacted))
+            let hidden = (value.to_string() != secret).then(|| secret.to_owned());
+            Ok((value, hidden))
         });
         let found = self.record_optional(name, found, |(value, _)| text(&value.to_string()));
-        if let Some((_, true)) = found {
+        if let Some((_, Some(secret))) = &found {
             let path = self.path.child(name);
-            self.settings.effective().mark_redacted(&path);
+            self.settings.effective().mark_redacted(&path, secret);
         }
         found.map(|(value, _)| value)
     }

@@ -145,11 +145,7 @@ impl Settings {
     /// Whether no fault was found at the keys that match `pattern`, in which `*` is any one segment. What
     /// compares two values asks first, or it would report a default that nobody wrote.
     pub fn is_sound(&self, pattern: &str) -> bool {
-        let pattern: Vec<&str> = pattern.split('.').collect();
-        !self.faulty.iter().any(|path| {
-            let segments = path.segments();
-            segments.len() == pattern.len() && segments.iter().zip(&pattern).all(|(s, p)| *p == "*" || s == p)
-        })
+        !self.faulty.iter().any(|path| path.matches(pattern))
     }
 
     pub(super) fn is_faulty(&self, path: &KeyPath) -> bool {

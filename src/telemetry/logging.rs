@@ -4,14 +4,39 @@ use std::{io, path::Path};
 
 use thiserror::Error;
 use tracing_appender::{non_blocking::WorkerGuard, rolling};
-use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing_subscriber::{EnvFilter, Registry, fmt, layer::SubscriberExt, reload, util::SubscriberInitExt};
 
 use super::{LogConfig, LogFormat};
 
 /// Keeps the log's writer alive. What was logged last is written when it is dropped.
 #[must_use = "the log ends when the guard is dropped"]
 #[derive(Debug)]
-pub struct LogGuard(#[expect(dead_code, reason = "held for its drop")] Option<WorkerGuard>);
+pub struct LogGuard {
+    #[expect(dead_code, reason = "held for its drop")]
+    worker: Option<WorkerGuard>,
+    level: LogLevel,
+}
+
+impl LogGuard {
+    /// By which the log's level is changed.
+    pub fn level(&self) -> LogLevel {
+        self.level.clone()
+    }
+}
+
+/// How much the process logs. Clones are the same log's.
+#[derive(Clone, Debug)]
+pub struct LogLevel(reload::Handle<EnvFilter, Registry>);
+
+impl LogLevel {
+    /// Logs by this level from now on, which is one as in the configuration.
+    ///
+    /// # Errors
+    /// If it is not a level or a filter, or the log has ended.
+    pub fn set(&self, level: &str) -> Result<(), LoggingError> {
+        self.0.reload(filter(level)?).map_err(LoggingError::Ended)
+    }
+}
 
 /// Why the log can't be set up.
 #[derive(Debug, Error)]
@@ -30,6 +55,8 @@ pub enum LoggingError {
     },
     #[error("the log is set up already")]
     Twice(#[source] tracing_subscriber::util::TryInitError),
+    #[error("the log has ended")]
+    Ended(#[source] reload::Error),
 }
 
 /// Sets up the log of this process. To be called once.
@@ -37,8 +64,7 @@ pub enum LoggingError {
 /// # Errors
 /// See [`LoggingError`].
 pub fn init_logging(config: &LogConfig) -> Result<LogGuard, LoggingError> {
-    let filter = EnvFilter::try_new(directives(&config.level))
-        .map_err(|source| LoggingError::Level { level: config.level.clone(), source })?;
+    let (filter, handle) = reload::Layer::new(filter(&config.level)?);
     let (writer, guard) = if config.file.is_empty() {
         // Unbuffered: a line is there when the process dies.
         (fmt::writer::BoxMakeWriter::new(io::stderr), None)
@@ -59,7 +85,12 @@ pub fn init_logging(config: &LogConfig) -> Result<LogGuard, LoggingError> {
         }
     };
     installed.map_err(LoggingError::Twice)?;
-    Ok(LogGuard(guard))
+    Ok(LogGuard { worker: guard, level: LogLevel(handle) })
+}
+
+fn filter(level: &str) -> Result<EnvFilter, LoggingError> {
+    EnvFilter::try_new(directives(level))
+        .map_err(|source| LoggingError::Level { level: level.to_owned(), source })
 }
 
 /// A bare level is for this crate: below `info`, libraries would drown it in lines about sockets.

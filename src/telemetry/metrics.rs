@@ -21,7 +21,7 @@ const SECONDS: [f64; 14] =
     [0.000_01, 0.000_05, 0.000_25, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
 
 /// Name, unit and help of every metric.
-const DESCRIPTIONS: [(&str, Kind, Option<Unit>, &str); 18] = [
+const DESCRIPTIONS: [(&str, Kind, Option<Unit>, &str); 19] = [
     ("ggcache_requests_total", Kind::Counter, None, "clients' requests by where the answer came from"),
     (
         "ggcache_request_duration_seconds",
@@ -53,6 +53,7 @@ const DESCRIPTIONS: [(&str, Kind, Option<Unit>, &str); 18] = [
     ("ggcache_etcd_registered", Kind::Gauge, None, "whether the node's entry is in etcd, as far as it knows"),
     ("ggcache_invalidations_total", Kind::Counter, None, "invalidations applied by source"),
     ("ggcache_rate_limited_total", Kind::Counter, None, "requests refused for a rate by limit"),
+    ("ggcache_reloads_total", Kind::Counter, None, "times that the configuration was read again by result"),
     ("ggcache_connections", Kind::Gauge, None, "open connections by plane"),
     ("ggcache_build_info", Kind::Gauge, None, "always 1; the version is in the label"),
 ];

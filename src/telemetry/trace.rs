@@ -6,6 +6,7 @@
 
 use std::{fmt, time::Duration};
 
+use futures_util::future::Either;
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
@@ -52,6 +53,12 @@ impl TraceContext {
         Self { span_id: fastrand::u64(1..), ..self }
     }
 
+    /// The same trace, whose spans at this node are not logged.
+    #[must_use]
+    pub const fn unsampled(self) -> Self {
+        Self { is_sampled: false, ..self }
+    }
+
     /// Whether its spans are logged.
     pub const fn is_sampled(self) -> bool {
         self.is_sampled
@@ -93,10 +100,11 @@ pub fn current() -> Option<TraceContext> {
 }
 
 /// Runs `work` in `context`, if there is one. For a task that works for another.
-pub async fn within<F: Future>(context: Option<TraceContext>, work: F) -> F::Output {
+// Not an `async fn`, which would have room for `work` twice.
+pub fn within<F: Future>(context: Option<TraceContext>, work: F) -> impl Future<Output = F::Output> {
     match context {
-        Some(context) => CURRENT.scope(context, work).await,
-        None => work.await,
+        Some(context) => Either::Left(CURRENT.scope(context, work)),
+        None => Either::Right(work),
     }
 }
 

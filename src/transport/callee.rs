@@ -68,7 +68,7 @@ impl Callee {
             group.get_as_owner(key, deadline).await
         };
         self.metrics.peer_served(result.is_ok());
-        result.map(|answer| told(group, answer)).map_err(|error| {
+        result.map(|answer| told(&group, answer)).map_err(|error| {
             tracing::debug!(
                 { field::GROUP } = %group.name(),
                 error = &error as &dyn std::error::Error,
@@ -97,7 +97,7 @@ impl Callee {
         let mut words: Vec<PeerWord> = Vec::with_capacity(results.len());
         let mut bytes = 0;
         for result in results {
-            let word = result.map(|answer| answer.map(|answer| told(group, answer)));
+            let word = result.map(|answer| answer.map(|answer| told(&group, answer)));
             let value = word.as_ref().ok().and_then(|word| word.as_ref()?.value.as_ref());
             bytes += value.map_or(0, |value| value.bytes().len());
             if bytes > PEEKED_BYTES_MAX && !words.is_empty() {
@@ -124,7 +124,7 @@ impl Callee {
     /// What is in memory.
     pub(super) fn peek(&self, group: &str, key: &[u8]) -> Result<Option<PeerAnswer>, CalleeError> {
         let group = self.target(group, key)?;
-        Ok(group.peek(key).map(|answer| told(group, answer)))
+        Ok(group.peek(key).map(|answer| told(&group, answer)))
     }
 
     /// What is in memory of several keys: of the first ones, as many as a message may hold.
@@ -138,7 +138,7 @@ impl Callee {
         let mut answers = Vec::with_capacity(keys.len());
         let mut bytes = 0;
         for key in keys {
-            let answer = group.peek(key.as_bytes()).map(|answer| told(group, answer));
+            let answer = group.peek(key.as_bytes()).map(|answer| told(&group, answer));
             bytes += answer
                 .as_ref()
                 .and_then(|answer| answer.value.as_ref())
@@ -177,12 +177,12 @@ impl Callee {
         }
     }
 
-    fn target(&self, group: &str, key: &[u8]) -> Result<&Arc<Group>, CalleeError> {
+    fn target(&self, group: &str, key: &[u8]) -> Result<Arc<Group>, CalleeError> {
         check_key(key).map_err(|error| CalleeError::new(ErrorCode::BadRequest, error.to_string()))?;
         self.group(group)
     }
 
-    fn group(&self, name: &str) -> Result<&Arc<Group>, CalleeError> {
+    fn group(&self, name: &str) -> Result<Arc<Group>, CalleeError> {
         self.groups
             .get(name)
             .ok_or_else(|| CalleeError::new(ErrorCode::GroupNotFound, "this node has no group of that name"))

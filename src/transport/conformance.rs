@@ -71,7 +71,7 @@ impl Callee {
         Self { groups, views, origin, leaver: of_leaver }
     }
 
-    fn group(&self) -> &Arc<Group> {
+    fn group(&self) -> Arc<Group> {
         self.groups.get("scores").expect("it has one")
     }
 }
@@ -513,6 +513,7 @@ async fn a_callee_that_does_not_know_the_other_nodes_sends_the_caller_on() {
     })
     .await;
     let http = super::HttpTransport::new(Duration::from_secs(1), VALUE_BYTES_MAX, None).expect("a client");
+    #[cfg_attr(not(feature = "grpc"), expect(unused_mut, reason = "the other one is pushed"))]
     let mut transports: Vec<Box<dyn PeerTransport>> = vec![Box::new(http)];
     #[cfg(feature = "grpc")]
     transports.push(Box::new(super::GrpcTransport::new(Duration::from_secs(1), VALUE_BYTES_MAX, None)));
@@ -604,7 +605,9 @@ async fn a_newer_node_is_not_ejected_for_what_it_says() {
     let peers = Peers::new(Arc::new(transport), views, clock, tasks, metrics, patience);
     let parts = GroupParts { peers: Arc::clone(&peers), ..parts };
     let name = GroupName::new("scores").expect("a name");
-    let group = Group::new(name, GroupConfig::default(), GroupSettings::default(), parts);
+    // The machine may be busy.
+    let settings = GroupSettings { flight_timeout: patience, ..GroupSettings::default() };
+    let group = Group::new(name, GroupConfig::default(), settings, parts);
     let asked = 40;
     for key in 0..asked {
         let deadline = tokio::time::Instant::now() + Duration::from_secs(5);

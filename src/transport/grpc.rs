@@ -6,11 +6,15 @@
 
 mod client;
 mod convert;
+#[cfg(feature = "fuzzing")]
+mod fuzz;
 mod links;
 mod sealed;
 mod service;
 
 pub use client::GrpcTransport;
+#[cfg(feature = "fuzzing")]
+pub(crate) use fuzz::fuzz_grpc_messages;
 pub use sealed::SealedRpcs;
 pub use service::{PEER_SERVICE, PeerRpcs};
 

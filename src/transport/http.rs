@@ -13,12 +13,16 @@
 
 mod client;
 mod frame;
+#[cfg(feature = "fuzzing")]
+mod fuzz;
 mod message;
 mod service;
 
 use http::Method;
 
 pub use client::{HttpClientError, HttpTransport};
+#[cfg(feature = "fuzzing")]
+pub(crate) use fuzz::{fuzz_frames, fuzz_messages};
 pub use service::PeerService;
 
 /// Everything that the peer plane answers over HTTP. [`PeerService`] goes by this table alone, and tests walk it: what is

@@ -288,6 +288,31 @@ async fn a_fresh_read_ends_the_copy_of_who_was_asked() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_named_often_counts_each_time() {
+    let cluster = TestCluster::new(1);
+    let node = &cluster.nodes[0];
+    cluster.database.set("large", &"x".repeat(400_000));
+    for _ in ["from the database", "from memory"] {
+        let results = node.group.get_many(&vec![key("large"); 100], 1_000_000, soon()).await;
+        let answered = results.iter().filter(|result| result.is_ok()).count();
+        assert_eq!(answered, 3, "the first beyond a million bytes is the last");
+        let left = results.iter().filter_map(|result| result.as_ref().err());
+        assert!(left.clone().count() == 97 && left.clone().all(|error| error.code() == ErrorCode::TooLarge));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fresh_read_ends_what_it_is_newer_than_even_if_it_is_not_kept() {
+    let config = GroupConfig { negative_ttl: Duration::ZERO, ..config() };
+    let cluster = TestCluster::with(1, config, GroupSettings::default());
+    let node = &cluster.nodes[0];
+    assert_eq!(node.text("anna").await.as_deref(), Some("333"));
+    cluster.database.rows.lock().remove(&key("anna"));
+    assert_eq!(node.group.fresh(b"anna", soon()).await.expect("an answer").value, None);
+    assert_eq!(node.text("anna").await, None, "the old value does not come back");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_read_of_memory_loads_nothing() {
     let cluster = TestCluster::new(2);
     let [owner, other] = [0, 1].map(|index| cluster.route("anna")[index]);

@@ -323,7 +323,9 @@ async fn clients_over_grpc_are_let_in_by_the_same_tokens_on_both_planes() {
         assert_eq!(hidden.0, Code::PermissionDenied, "{hidden:?}");
         assert_eq!(get(ABSENT, &of_group).await.expect_err("no group"), hidden);
         assert_eq!(get("", &of_group).await.expect_err("the default group"), hidden);
-        for (group, headers) in [(OPEN, &of_group[..]), (HIDDEN, &[all.clone()]), ("", &[all.clone()])] {
+        for (group, headers) in
+            [(OPEN, &of_group[..]), (HIDDEN, std::slice::from_ref(&all)), ("", std::slice::from_ref(&all))]
+        {
             assert_eq!(get(group, headers).await.expect("let in"), &b"confidential"[..], "{group}");
         }
     }

@@ -90,9 +90,8 @@ fn targets() -> Vec<(String, Fate)> {
         ("/api?group=Scores&key=anna", NO_GROUP),
         ("/api?group=%ff&key=anna", NO_GROUP),
         ("/api?group=scores%00&key=anna", NO_GROUP),
-        ("/api/v1/groups//keys/anna", NO_GROUP),
+        ("/api/v1/groups//keys/anna", NO_ROUTE),
         ("/api/v1/groups/nothing/keys/anna", NO_GROUP),
-        ("/api/v1/groups/%73cores/keys/anna", NO_GROUP),
         ("/api/v1/groups/nothing", NO_GROUP),
         ("/api/v1/groups/%ff", NO_GROUP),
         ("/api/v1/groups/%zz", NO_GROUP),
@@ -180,7 +179,6 @@ fn bytes() -> Vec<(&'static str, Vec<u8>, Fate)> {
         ("half a head", text("GET /livez HTTP/1.1\r\nhost: loc"), Closed),
         ("a space in the target", target(b"/api?group=scores&key=a b"), Refused(400)),
         ("a zero in the target", target(b"/api?group=scores&key=a\0b"), Refused(400)),
-        ("a target without a slash", target(b"livez"), NO_ROUTE),
         ("a target of a fragment", target(b"#"), Refused(400)),
         ("bytes in the target that are not UTF-8", target(b"/api?group=scores&key=\xff"), Refused(400)),
         ("a header without a colon", header("nothing"), Refused(400)),
@@ -294,11 +292,11 @@ async fn wrong_methods_are_told_the_right_ones() {
     };
     let key = "/api?group=scores&key=anna";
     let resource = "/api/v1/groups/scores/keys/anna";
-    for method in ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "get", "GETS", "X-1", "*"] {
+    for method in ["POST", "PUT", "DELETE", "PATCH", "TRACE", "get", "GETS", "X-1", "*"] {
         for plane in [node.api(), node.admin()] {
             for target in [key, resource] {
                 let answer = asked(plane, method, target).await;
-                assert_eq!(answer.header("allow"), Some("GET, HEAD"), "{method} {target}");
+                assert_eq!(answer.header("allow"), Some("GET, HEAD, OPTIONS"), "{method} {target}");
                 assert_eq!(differs(method, Some(answer), WRONG_METHOD), None, "{target}");
             }
             for target in ["/api/v1/groups", "/api/v1/groups/scores", "/api/v1/cluster", "/livez", "/readyz"]
@@ -313,7 +311,7 @@ async fn wrong_methods_are_told_the_right_ones() {
             assert_eq!(differs(method, Some(answer), WRONG_METHOD), None, "{target}");
         }
     }
-    for (method, target) in [("CONNECT", "localhost:80"), ("OPTIONS", "*")] {
+    for (method, target) in [("CONNECT", "localhost:80")] {
         for plane in [node.api(), node.admin(), node.peer()] {
             let status = asked(plane, method, target).await.status;
             assert!((400..500).contains(&status), "{method} {target}: {status}");
@@ -363,7 +361,7 @@ async fn pipelined_requests_are_answered_in_order_and_at_once() {
             let answer = answer.expect("in time").expect("not cut off").expect("an answer");
             assert_eq!(answer.status, if index % 3 == 0 { 404 } else { 200 });
         }
-        connection.send(b"P/1.1\r\nhost: x\r\n\r\n").await.expect("sent");
+        connection.send(b"P/1.1\r\nhost: localhost\r\n\r\n").await.expect("sent");
         assert_eq!(connection.receive(true).await.expect("not cut off").expect("an answer").status, 200);
     }
     is_well(&mut cluster.nodes[0]).await;
@@ -374,7 +372,7 @@ async fn pipelined_requests_are_answered_in_order_and_at_once() {
 async fn a_body_is_never_taken_for_a_request() {
     let mut cluster = cluster().await;
     let node = &cluster.nodes[0];
-    let hidden = "GET /api?group=nothing&key=hidden HTTP/1.1\r\nhost: x\r\n\r\n";
+    let hidden = "GET /api?group=nothing&key=hidden HTTP/1.1\r\nhost: localhost\r\n\r\n";
     for (length, body) in [
         ("transfer-encoding: chunked", format!("zz\r\n{hidden}")),
         ("transfer-encoding: chunked", format!("-1\r\n{hidden}")),
@@ -383,7 +381,8 @@ async fn a_body_is_never_taken_for_a_request() {
         ("content-length: 100000", hidden.to_owned()),
     ] {
         for plane in [node.api(), node.admin()] {
-            let head = format!("GET /api?group=scores&key=anna HTTP/1.1\r\nhost: x\r\n{length}\r\n\r\n");
+            let head =
+                format!("GET /api?group=scores&key=anna HTTP/1.1\r\nhost: localhost\r\n{length}\r\n\r\n");
             let mut connection = Connection::open(plane).await.expect("accepted");
             connection.send(format!("{head}{body}").as_bytes()).await.expect("sent");
             let _ = connection.finish().await;

@@ -131,15 +131,29 @@ impl Model {
             return outcome;
         }
         while self.bytes(is_value) + weight > capacity {
-            let candidates = self.entries.iter().enumerate();
-            let candidates = candidates.filter(|(_, entry)| entry.content.value().is_some() == is_value);
-            let (at, _) = candidates.min_by_key(|(_, entry)| self.rank(entry)).unwrap();
-            let cause = self.cause(at, now, EvictionCause::Capacity);
-            self.remove(at, cause);
+            self.evict(is_value, now);
         }
         let used = self.operations;
         self.entries.push(ModelEntry { key, content, weight, deadline, arrived, used, uses });
         Inserted::Stored
+    }
+
+    fn resize(&mut self, value_capacity: u64, negative_capacity: u64, now: Moment) {
+        (self.value_capacity, self.negative_capacity) = (value_capacity, negative_capacity);
+        for (is_value, capacity) in [(true, value_capacity), (false, negative_capacity)] {
+            while self.bytes(is_value) > capacity {
+                self.evict(is_value, now);
+            }
+        }
+    }
+
+    /// Lets the entry go that is next.
+    fn evict(&mut self, is_value: bool, now: Moment) {
+        let candidates = self.entries.iter().enumerate();
+        let candidates = candidates.filter(|(_, entry)| entry.content.value().is_some() == is_value);
+        let (at, _) = candidates.min_by_key(|(_, entry)| self.rank(entry)).unwrap();
+        let cause = self.cause(at, now, EvictionCause::Capacity);
+        self.remove(at, cause);
     }
 
     fn bytes(&self, is_value: bool) -> u64 {
@@ -160,12 +174,29 @@ impl Model {
 enum Operation {
     Get(TestKey),
     Peek(TestKey),
-    Insert { key: TestKey, heap: Option<usize>, ttl: Option<Duration>, is_refused: bool },
-    Flood { from: TestKey, count: u64, ttl: Option<Duration> },
+    Insert {
+        key: TestKey,
+        heap: Option<usize>,
+        ttl: Option<Duration>,
+        is_refused: bool,
+    },
+    Flood {
+        from: TestKey,
+        count: u64,
+        ttl: Option<Duration>,
+    },
     Remove(TestKey),
-    RemoveMatching { modulus: u64 },
+    RemoveMatching {
+        modulus: u64,
+    },
     Advance(Duration),
-    Reclaim { steps: usize },
+    Reclaim {
+        steps: usize,
+    },
+    /// To so many percent of what the cache had at first.
+    Resize {
+        percent: u64,
+    },
 }
 
 /// From nanoseconds to years, so that every level of the wheel is used.
@@ -189,6 +220,7 @@ fn operations(keys: u64) -> impl Strategy<Value = Operation> {
         1 => (1_u64..6).prop_map(|modulus| Operation::RemoveMatching { modulus }),
         3 => durations().prop_map(Operation::Advance),
         2 => prop_oneof![Just(1), Just(3), Just(usize::MAX)].prop_map(|steps| Operation::Reclaim { steps }),
+        1 => (0_u64..200).prop_map(|percent| Operation::Resize { percent }),
     ]
 }
 
@@ -253,6 +285,12 @@ fn run(policy: PolicyKind, capacity: u64, negative_capacity: u64, operations: Ve
                 expected.sort_by_key(|event| event.0);
                 gone.sort_by_key(|event| event.0);
                 assert_eq!(gone, expected);
+            }
+            Operation::Resize { percent } => {
+                let (capacity, negative) = (capacity * percent / 100, negative_capacity * percent / 100);
+                cache.set_capacity(capacity, negative, now);
+                model.resize(capacity - negative, negative, now);
+                assert_eq!((cache.capacity(), cache.entry_bytes_max()), (capacity, capacity - negative));
             }
             Operation::Advance(by) => now = now.saturating_add(by),
             Operation::Reclaim { steps } => {

@@ -33,7 +33,7 @@ pub(in super::super) struct KeyInQuery {
     #[param(nullable = false, min_length = 1, max_length = 1024, example = "anna")]
     key: Option<String>,
     /// The key in base64url (RFC 4648, section 5), with or without padding, in place of `key`.
-    #[param(nullable = false, min_length = 2, max_length = 1368, pattern = "^[A-Za-z0-9_-]{2,1366}={0,2}$")]
+    #[param(nullable = false, min_length = 2, max_length = 1368)]
     key_b64: Option<String>,
     /// The group's name. It may be left out where there is one group only, or a `default_group` is configured.
     #[param(nullable = false, pattern = "^[a-z][a-z0-9_]{0,62}$", example = "scores")]

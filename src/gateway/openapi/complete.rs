@@ -26,6 +26,10 @@ pub(super) fn complete(document: &mut OpenApi, plane: PlaneKind) {
     let components = document.components.get_or_insert_default();
     add_components(components);
     sharpen(components);
+    for item in document.paths.paths.values_mut() {
+        let parameters = item.get.as_mut().and_then(|get| get.parameters.as_mut()).into_iter().flatten();
+        parameters.for_each(sharpen_parameter);
+    }
     for route in routes_at(plane) {
         let allowed = allow(&methods_of(route.path, plane));
         if let Some(item) = document.paths.paths.get_mut(route.path) {
@@ -66,15 +70,37 @@ fn add_components(components: &mut Components) {
     components.security_schemes.insert(BEARER.to_owned(), SecurityScheme::Http(bearer).into());
 }
 
+/// 1 to 1,024 bytes in base64url, with or without padding: groups of four letters, and a rest of two, three or four whose
+/// last one has no bits that are not used.
+pub(super) const KEY_B64: &str = "^(?:(?:[A-Za-z0-9_-]{4}){0,341}[A-Za-z0-9_-][AQgw](?:==)?|\
+     (?:[A-Za-z0-9_-]{4}){0,340}[A-Za-z0-9_-]{2}(?:[AEIMQUYcgkosw048]=?|[A-Za-z0-9_-]{2}))$";
+
 /// Rules that a type's attributes have no word for.
 fn sharpen(components: &mut Components) {
     if let Some(invalidation) = object(components, "Invalidation") {
         (invalidation.min_properties, invalidation.max_properties) = (Some(1), Some(1));
+        if let Some(RefOr::T(Schema::Object(all))) = invalidation.properties.get_mut("all") {
+            all.extensions = Some([("const", true)].into_iter().collect());
+        }
+    }
+    if let Some(key) = object(components, "KeyBytes")
+        && let Some(RefOr::T(Schema::Object(b64))) = key.properties.get_mut("b64")
+    {
+        b64.pattern = Some(KEY_B64.to_owned());
     }
     if let Some(RefOr::T(Schema::OneOf(key))) = components.schemas.get_mut("Key")
         && let Some(RefOr::T(Schema::Object(text))) = key.items.first_mut()
     {
         (text.min_length, text.max_length) = (Some(1), Some(crate::group::KEY_BYTES_MAX));
+    }
+}
+
+/// As [`sharpen`], for what is no component.
+fn sharpen_parameter(parameter: &mut RefOr<Parameter>) {
+    if let RefOr::T(Parameter { name, schema: Some(RefOr::T(Schema::Object(text))), .. }) = parameter
+        && name == "key_b64"
+    {
+        text.pattern = Some(KEY_B64.to_owned());
     }
 }
 
@@ -170,7 +196,13 @@ fn options(asked: &Operation, route: &Route, allowed: &str) -> Operation {
     options.tags = Some(vec!["options".to_owned()]);
     options.security = Some(Vec::new());
     let in_path = |parameter: &&RefOr<Parameter>| matches!(parameter, RefOr::T(parameter) if matches!(parameter.parameter_in, ParameterIn::Path));
-    let parameters: Vec<_> = asked.parameters.iter().flatten().filter(in_path).cloned().collect();
+    let mut parameters: Vec<_> = asked.parameters.iter().flatten().filter(in_path).cloned().collect();
+    // It is the path that is asked for: no group or key is looked for, so that any name will do.
+    for parameter in &mut parameters {
+        if let RefOr::T(Parameter { schema: Some(RefOr::T(Schema::Object(name))), .. }) = parameter {
+            (name.pattern, name.max_length) = (None, None);
+        }
+    }
     options.parameters = Some(parameters).filter(|parameters| !parameters.is_empty());
     let mut response = Response::new(format!("`Allow: {allowed}`"));
     headers::add(&mut response, &Route { scope: None, ..*route }, StatusCode::NO_CONTENT);

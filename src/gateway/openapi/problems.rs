@@ -14,9 +14,10 @@ use crate::{error::ErrorCode, problem::Problem};
 /// Whether a route may answer with a code. A 404 for what is no route, and a 405, are no route's answers.
 pub(super) fn may_answer(route: &Route, code: ErrorCode) -> bool {
     let is_value = matches!(route.path, routes::KEY | routes::KEY_IN_QUERY);
-    let reads_body = route.methods.contains(&Method::POST);
+    let reloads = route.path == routes::RELOAD;
+    let reads_body = route.methods.contains(&Method::POST) && !reloads;
     match code {
-        ErrorCode::BadRequest => is_value || reads_body || route.path == routes::OWNER,
+        ErrorCode::BadRequest => is_value || reads_body || reloads || route.path == routes::OWNER,
         ErrorCode::Unauthenticated | ErrorCode::Forbidden | ErrorCode::RateLimited => route.scope.is_some(),
         ErrorCode::KeyNotFound | ErrorCode::NotCached => is_value,
         ErrorCode::GroupNotFound => is_value || route.path == routes::OWNER || route.path.contains("{group}"),
@@ -26,7 +27,7 @@ pub(super) fn may_answer(route: &Route, code: ErrorCode) -> bool {
         ErrorCode::TooLarge => is_value || reads_body,
         ErrorCode::OriginUnavailable | ErrorCode::OriginBusy => is_value,
         ErrorCode::PeerUnavailable => is_value || reads_body,
-        ErrorCode::ShuttingDown => is_value || reads_body || route.path == routes::READYZ,
+        ErrorCode::ShuttingDown => is_value || reads_body || reloads || route.path == routes::READYZ,
         // The limits around all routes.
         ErrorCode::Overloaded | ErrorCode::DeadlineExceeded => true,
     }

@@ -2,9 +2,10 @@
 
 use std::{collections::BTreeSet, fs, path::Path};
 
+use proptest::prelude::*;
 use serde_json::Value as Json;
 
-use super::document;
+use super::{complete, document};
 use crate::{
     gateway::{
         PlaneKind, batch, invalidate, methods_of,
@@ -188,5 +189,16 @@ fn fits(example: &Json, schema: &Json, place: &str) {
     }
     for name in schema["required"].as_array().into_iter().flatten() {
         assert!(example.contains_key(name.as_str().expect("a name")), "{place}: {name} is missing");
+    }
+}
+
+proptest! {
+    /// The document's word for base64url is the decoder's.
+    #[test]
+    fn what_the_document_takes_for_a_key_is_one(
+        text in prop::string::string_regex(complete::KEY_B64.trim_matches(['^', '$'])).expect("a pattern"),
+    ) {
+        let key = crate::codec::base64url_decode(text.as_bytes());
+        prop_assert!(key.is_ok_and(|key| (1..=KEY_BYTES_MAX).contains(&key.len())), "{}", text);
     }
 }

@@ -98,6 +98,14 @@ impl Tls {
         Ok(true)
     }
 
+    /// Whether the files could be used as they are now. Blocks for as long as that takes.
+    ///
+    /// # Errors
+    /// The first thing that is wrong with them.
+    pub fn check(&self) -> Result<(), TlsError> {
+        Self::new(&self.0.config, self.0.host.clone()).map(drop)
+    }
+
     /// Whose it is.
     pub fn plane(&self) -> TlsPlane {
         self.0.config.plane

@@ -20,6 +20,8 @@ use crate::{
 
 /// The keys of one statement at most. SQLite allows 32,766 values, but a statement should be short.
 const STATEMENT_KEYS_MAX: usize = 1_000;
+/// The values that a load of several keys brings at most, in bytes.
+const LOAD_BYTES_MAX: usize = 16 << 20;
 /// The rows that a scan reads at most in one statement.
 const SCAN_ROWS_MAX: i64 = 1000;
 
@@ -28,7 +30,8 @@ const SCAN_ROWS_MAX: i64 = 1000;
 /// A load of many keys is one statement for each 1,000 different ones, without a transaction around them: the
 /// keys of one answer may be of different moments. A row counts only if its key, rendered, equals the bytes
 /// that were asked for. If two do, the load fails, since neither is *the* value of the key; if one value is
-/// larger than the limit, the load fails with [`LoadError::TooLarge`], for its other keys as well.
+/// larger than the limit, the load fails with [`LoadError::TooLarge`], for its other keys as well; and with
+/// [`LoadError::TooMuch`] if the values of several keys have more than 16 MiB together.
 ///
 /// The future of a load ends no sooner than its work. It ends within about the statement timeout once it
 /// has a connection, and waits as long for one (then [`LoadError::Busy`]); see the module's page for what
@@ -116,8 +119,9 @@ impl Plan {
             wanted.dedup();
         }
         let mut found = HashMap::with_capacity(wanted.len());
+        let mut loaded = 0;
         for chunk in wanted.chunks(STATEMENT_KEYS_MAX) {
-            self.load_chunk(&mut turn, chunk, &mut found)?;
+            self.load_chunk(&mut turn, chunk, &mut found, &mut loaded)?;
         }
         Ok(found)
     }
@@ -129,6 +133,7 @@ impl Plan {
         turn: &mut Turn<'_>,
         chunk: &[Key],
         found: &mut HashMap<Key, Value>,
+        loaded: &mut usize,
     ) -> Result<(), LoadError> {
         let key_type = self.report.key_type;
         let keys: Vec<_> = chunk.iter().filter_map(|key| key_type.parse(key.as_bytes())).collect();
@@ -144,10 +149,14 @@ impl Plan {
                     Ok(value) => value,
                     Err(error) => return Ok(Err(self.row_error(error))),
                 };
+                *loaded += value.bytes().len();
+                if *loaded > LOAD_BYTES_MAX && chunk.len() > 1 {
+                    return Ok(Err(LoadError::TooMuch(LOAD_BYTES_MAX)));
+                }
                 if found.insert(chunk[at].clone(), value).is_some() {
                     let column = self.report.key_column.clone();
                     let error = QueryError::DuplicateKey { table: table.clone(), column };
-                    return Ok(Err(LoadError::unavailable(error)));
+                    return Ok(Err(LoadError::row(error)));
                 }
             }
             Ok(Ok(()))
@@ -158,7 +167,7 @@ impl Plan {
         match error {
             RenderError::TooLarge { bytes, limit } => LoadError::TooLarge { bytes, limit },
             RenderError::NotUtf8(column) => {
-                LoadError::unavailable(QueryError::NotUtf8 { table: self.report.table.clone(), column })
+                LoadError::row(QueryError::NotUtf8 { table: self.report.table.clone(), column })
             }
         }
     }

@@ -275,7 +275,14 @@ impl PeerTransport for HttpTransport {
                 .saturating_add(ANSWER_BYTES_MAX * (HANDOVER_KEYS_MAX + 1));
             let message = frame::write_batch(batch);
             let media_type = "application/octet-stream";
-            let body = self.send(node, BATCH_PATH, media_type, message, bytes_max, batch.budget).await?;
+            let sent = self.send(node, BATCH_PATH, media_type, message, bytes_max, batch.budget).await;
+            let body = sent.map_err(|error| match error {
+                // What an older version says of a path that it does not know.
+                PeerError::Refused(ErrorCode::MethodNotAllowed) => {
+                    PeerError::Refused(ErrorCode::RouteNotFound)
+                }
+                error => error,
+            })?;
             frame::read_words(&body, self.value_bytes_max)
         })
     }

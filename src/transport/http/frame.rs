@@ -25,6 +25,8 @@ use crate::{
 };
 
 const VERSION: u8 = 1;
+/// What versions to come may be called.
+const VERSIONS_MAX: u8 = 31;
 const ONLY_CACHED: u8 = 1;
 
 const NOTHING: u8 = 0;
@@ -63,6 +65,12 @@ pub(super) fn write_batch(batch: &PeerBatch) -> Vec<u8> {
         out.extend(key.as_bytes());
     }
     out
+}
+
+/// Whether a request is of a version that this node reads.
+pub(super) fn is_known(body: &[u8]) -> bool {
+    // A first byte beyond those is no version of anything.
+    body.first().is_none_or(|version| *version <= VERSION || *version > VERSIONS_MAX)
 }
 
 /// Reads a request's body.
@@ -128,10 +136,32 @@ fn write_answer(out: &mut Vec<u8>, answer: &PeerAnswer) {
 /// # Errors
 /// What is wrong with it.
 pub(super) fn read_words(body: &[u8], value_bytes_max: usize) -> Result<Vec<PeerWord>, PeerError> {
-    read_all_words(body, value_bytes_max).map_err(PeerError::Malformed)
+    read_all_words(body, value_bytes_max).map_err(|fault| match fault {
+        Fault::Malformed(what) => PeerError::Malformed(what),
+        Fault::Unknown(what) => PeerError::Unknown(what),
+    })
 }
 
-fn read_all_words(body: &[u8], value_bytes_max: usize) -> Result<Vec<PeerWord>, String> {
+/// What is wrong with an answer: it is none, or one of a newer version.
+enum Fault {
+    Malformed(String),
+    Unknown(String),
+}
+
+impl From<String> for Fault {
+    fn from(what: String) -> Self {
+        Self::Malformed(what)
+    }
+}
+
+fn unknown(what: &str) -> Fault {
+    Fault::Unknown(format!("{what} is none that this version knows"))
+}
+
+fn read_all_words(body: &[u8], value_bytes_max: usize) -> Result<Vec<PeerWord>, Fault> {
+    if !is_known(body) {
+        return Err(unknown("the message's version"));
+    }
     let mut input = Input(body);
     input.version()?;
     let digest = input.number()?;
@@ -144,7 +174,7 @@ fn read_all_words(body: &[u8], value_bytes_max: usize) -> Result<Vec<PeerWord>, 
             what @ (VALUE | ABSENT) => input.answer(what == VALUE, digest, value_bytes_max)?.map(Some),
             // Newer versions may have codes that this one does not know: it is well, and can't answer.
             ERROR => Err(ErrorCode::from_name(input.short()?).unwrap_or(ErrorCode::PeerUnavailable)),
-            what => return Err(format!("an answer is of kind {what}, which this version does not know")),
+            _ => return Err(unknown("the kind of an answer")),
         });
     }
     input.end()?;
@@ -199,12 +229,12 @@ impl<'a> Input<'a> {
         has_value: bool,
         digest: u64,
         value_bytes_max: usize,
-    ) -> Result<Result<PeerAnswer, ErrorCode>, String> {
-        let outcome = self.short()?.parse().map_err(|_| "an outcome is none that this version knows")?;
+    ) -> Result<Result<PeerAnswer, ErrorCode>, Fault> {
+        let outcome = self.short()?.parse().map_err(|_| unknown("an outcome"))?;
         let (age, remaining) = (Duration::from_millis(self.number()?), Duration::from_millis(self.number()?));
         let value = if has_value {
-            let kind = ContentKind::from_media_type(self.short()?)
-                .ok_or("a value's kind is none that this version knows")?;
+            let kind =
+                ContentKind::from_media_type(self.short()?).ok_or_else(|| unknown("a value's kind"))?;
             let length = usize::try_from(u32::from_le_bytes(self.array()?)).unwrap_or(usize::MAX);
             let bytes = self.bytes(length)?;
             if bytes.len() > value_bytes_max {

@@ -177,6 +177,10 @@ impl PeerService {
     }
 
     async fn batch(&self, body: &[u8], budget: Duration) -> Result<Response<Bytes>, CalleeError> {
+        if !frame::is_known(body) {
+            // The caller goes on with what every version knows.
+            return Err(CalleeError::new(ErrorCode::RouteNotFound, "this node reads batches of version 1"));
+        }
         let batch = frame::read_batch(body).map_err(malformed)?;
         let group = batch.group.as_str();
         let epoch = batch.epoch.to_string();

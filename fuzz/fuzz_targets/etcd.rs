@@ -1,0 +1,4 @@
+//! An entry in etcd: see `ggcache::fuzz`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| ggcache::fuzz::etcd(data));
