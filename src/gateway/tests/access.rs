@@ -141,6 +141,7 @@ async fn a_groups_rate_goes_for_every_way_to_write_its_name() {
     assert_eq!(ask(address, "POST", batch, r#"{"keys": ["anna"]}"#).await.0, 429);
 }
 
+#[cfg(feature = "grpc")]
 #[tokio::test]
 async fn a_path_in_http_2_is_looked_at_as_in_http_1() {
     use bytes::Bytes;

@@ -24,7 +24,7 @@ use super::PREFACE;
 
 /// Tokens of a new connection, which never has more. A caller whose deadline passed while this node was paused resets all
 /// of its streams at once.
-const TOKENS_MAX: u64 = 4_096;
+const TOKENS_MAX: u64 = 2_048;
 /// How long it takes for a token to come back.
 const TOKEN_PERIOD: Duration = Duration::from_millis(1);
 /// For so many bytes that are sent there is a token.

@@ -1,17 +1,11 @@
 //! What nodes ask each other is for nodes: at every path that the peer plane answers, by its own table, and at every
 //! method of its gRPC service, by the descriptors that it is generated from.
 
-use std::sync::Arc;
-
 use ggcache::{
     access::{Head, PeerSecret, SEAL, Sealer, Secrets},
     transport::{PEER_ROUTES, PeerRoute, unix_time_ms},
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
-};
 
 use super::{CONFIG, SQL};
 use crate::{
@@ -211,6 +205,8 @@ async fn every_path_of_the_nodes_is_for_who_shows_a_certificate() {
 
 #[cfg(feature = "grpc")]
 mod grpc {
+    use std::sync::Arc;
+
     use bytes::Bytes;
     use ggcache::rpc::peer_v1;
     use http::Request;
@@ -218,6 +214,10 @@ mod grpc {
     use hyper_util::rt::{TokioExecutor, TokioIo};
     use prost::Message;
     use rustls_pki_types::ServerName;
+    use tokio::{
+        io::{AsyncRead, AsyncWrite},
+        net::TcpStream,
+    };
     use tokio_rustls::TlsConnector;
 
     use super::*;
