@@ -169,3 +169,43 @@ impl Refusal {
         response
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{super::tests::admission, *};
+    use crate::{
+        access::AuthConfig,
+        limit::RateConfig,
+        time::{BootClock, Clock as _},
+    };
+
+    const READ: Wish<'static> = Wish { scope: Scope::Read, group: None, known: None };
+
+    fn admit(admission: &Admission) -> Result<Decision, Refusal> {
+        let headers = HeaderMap::new();
+        let caller = admission.caller(&headers, None);
+        let client = Some(IpAddr::from([192, 0, 2, 1]));
+        admission.admit(caller, READ, client, BootClock.now(), &headers).map(|(_, decision)| decision)
+    }
+
+    #[test]
+    fn a_plane_that_is_guarded_for_nodes_wants_tokens_of_clients() {
+        let open = admission(&AuthConfig::default(), RateConfig::default());
+        assert!(admit(&open).is_ok(), "without a token everybody may everything");
+        let refused = admit(&open.only_tokens()).expect_err("but not by way of the nodes");
+        assert!(matches!(refused, Refusal::Access(AccessError::TokenNeeded(Scope::Read))), "{refused:?}");
+    }
+
+    #[test]
+    fn who_may_nothing_uses_up_nothing_of_what_belongs_to_all() {
+        let rate = RateConfig { global: "2/h burst 2".parse().expect("a rate"), ..RateConfig::default() };
+        let open = admission(&AuthConfig::default(), rate);
+        let guarded = open.clone().only_tokens();
+        for _ in 0..10 {
+            let refused = admit(&guarded).expect_err("it shows no token");
+            assert!(matches!(refused, Refusal::Access(_)), "{refused:?}");
+        }
+        assert!(admit(&open).is_ok() && admit(&open).is_ok());
+        assert!(matches!(admit(&open), Err(Refusal::Rate(_))), "now the node's rate is used up");
+    }
+}

@@ -20,9 +20,9 @@ use tokio::sync::Semaphore;
 use utoipa::ToSchema;
 
 use super::{
-    GatewayParts, axum_problem, json_body,
+    GatewayParts, axum_problem, groups, json_body,
     keys::GroupInPath,
-    layers::Deadline,
+    layers::{self, Deadline},
     no_view,
     reply::{self, ABSENT, NodeReply},
     routed_problem, routes,
@@ -52,7 +52,7 @@ const ROOM_MAX: Duration = Duration::from_millis(50);
 const EXPECTED: &str = r#"{"keys": ["a", {"b64": "_w"}]}"#;
 
 pub(super) fn routes(parts: GatewayParts, reply: Arc<NodeReply>) -> Router {
-    routes::mount(Router::new(), routes::BATCH_GET, post(batch_get).fallback(wrong_method))
+    routes::mount(Router::new(), routes::BATCH_GET, post(batch_get).fallback(layers::wants_post))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(Parts {
             groups: parts.groups,
@@ -97,8 +97,9 @@ pub(super) async fn batch_get(
     name: Result<Path<String>, PathRejection>,
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
-    let Some(group) = name.ok().and_then(|Path(name)| parts.groups.get(&name)) else {
-        return axum_problem(ErrorCode::GroupNotFound, "there is no group of that name; see /api/v1/groups");
+    let group = match groups::named(&parts.groups, name) {
+        Ok(group) => group,
+        Err(problem) => return routed_problem(problem),
     };
     let keys = json_body::read(&headers, body, BODY_BYTES_MAX, EXPECTED).and_then(keys);
     let keys = match keys {
@@ -129,11 +130,6 @@ pub(super) async fn batch_get(
         }
     });
     Json(BatchResponse { results: results.collect() }).into_response()
-}
-
-/// axum adds the `Allow`.
-async fn wrong_method() -> Response {
-    axum_problem(ErrorCode::MethodNotAllowed, "this path answers POST")
 }
 
 pub(super) fn keys(body: BatchRequest) -> Result<Vec<Key>, Problem> {

@@ -11,12 +11,13 @@ use axum::{
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{GatewayParts, axum_problem, keys::GroupInPath, routes};
+use super::{GatewayParts, keys::GroupInPath, routed_problem, routes};
 use crate::{
     access::Caller,
     cache::EvictionCause,
     error::ErrorCode,
     group::{Group, Groups},
+    problem::Problem,
 };
 
 pub(super) fn routes(parts: GatewayParts) -> Router {
@@ -154,10 +155,23 @@ pub(super) async fn one(
     State(groups): State<Arc<Groups>>,
     name: Result<Path<String>, PathRejection>,
 ) -> Response {
-    match name.ok().and_then(|Path(name)| groups.get(&name).map(|group| report(&group))) {
-        Some(report) => Json(report).into_response(),
-        None => axum_problem(ErrorCode::GroupNotFound, "there is no group of that name; see /api/v1/groups"),
+    match named(&groups, name) {
+        Ok(group) => Json(report(&group)).into_response(),
+        Err(problem) => routed_problem(problem),
     }
+}
+
+/// The group that a route's path names.
+///
+/// # Errors
+/// If there is none of the name.
+pub(super) fn named(
+    groups: &Groups,
+    name: Result<Path<String>, PathRejection>,
+) -> Result<Arc<Group>, Problem> {
+    name.ok().and_then(|Path(name)| groups.get(&name)).ok_or_else(|| {
+        Problem::new(ErrorCode::GroupNotFound, "there is no group of that name; see /api/v1/groups")
+    })
 }
 
 fn report(group: &Group) -> GroupReport {

@@ -14,8 +14,11 @@ use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
 use super::{
-    DiscoverySource, GatewayParts, axum_problem, json_body, keys::GroupInPath, layers::Deadline, no_view,
-    routed_problem, routes, wire_key::WireKey,
+    DiscoverySource, GatewayParts, axum_problem, groups, json_body,
+    keys::GroupInPath,
+    layers::{self, Deadline},
+    no_view, routed_problem, routes,
+    wire_key::WireKey,
 };
 use crate::{
     cluster::ViewCell,
@@ -33,7 +36,7 @@ const BODY_BYTES_MAX: usize = 4 << 20;
 const REPORT_ROOM_MAX: Duration = Duration::from_millis(50);
 
 pub(super) fn routes(parts: GatewayParts) -> Router {
-    routes::mount(Router::new(), routes::INVALIDATE, post(invalidate).fallback(wrong_method))
+    routes::mount(Router::new(), routes::INVALIDATE, post(invalidate).fallback(layers::wants_post))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(Parts {
             groups: parts.groups,
@@ -49,11 +52,6 @@ pub(super) struct Parts {
     views: Arc<ViewCell>,
     discovery: Arc<dyn DiscoverySource>,
     report_room: Duration,
-}
-
-/// axum adds the `Allow`.
-async fn wrong_method() -> Response {
-    axum_problem(ErrorCode::MethodNotAllowed, "this path answers POST")
 }
 
 /// What to drop: keys, every key that begins with a prefix, or all; one of them.
@@ -132,8 +130,9 @@ pub(super) async fn invalidate(
     name: Result<Path<String>, PathRejection>,
     body: Result<Bytes, axum::extract::rejection::BytesRejection>,
 ) -> Response {
-    let Some(group) = name.ok().and_then(|Path(name)| parts.groups.get(&name)) else {
-        return axum_problem(ErrorCode::GroupNotFound, "there is no group of that name; see /api/v1/groups");
+    let group = match groups::named(&parts.groups, name) {
+        Ok(group) => group,
+        Err(problem) => return routed_problem(problem),
     };
     let body = json_body::read(&headers, body, BODY_BYTES_MAX, EXPECTED);
     let selection = match body.and_then(selection) {

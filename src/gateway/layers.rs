@@ -52,6 +52,11 @@ async fn wrong_method() -> Response {
     axum_problem(ErrorCode::MethodNotAllowed, "this path answers GET and HEAD")
 }
 
+/// The answer to another method than POST.
+pub(super) async fn wants_post() -> Response {
+    axum_problem(ErrorCode::MethodNotAllowed, "this path answers POST")
+}
+
 /// When [`timeout`] ends a request, among the request's extensions: for routes that would rather answer themselves.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Deadline(pub(super) Instant);

@@ -12,7 +12,7 @@ use serde::Serialize;
 use thiserror::Error;
 use utoipa::ToSchema;
 
-use super::{axum_problem, routes};
+use super::{axum_problem, layers, routes};
 use crate::{error::ErrorCode, group::BoxFuture, settings::Change};
 
 /// Whoever can read the configuration again.
@@ -55,12 +55,7 @@ impl ReloadError {
 }
 
 pub(super) fn routes(reload: Arc<dyn Reload>) -> Router {
-    routes::mount(Router::new(), routes::RELOAD, post(call).fallback(wrong_method)).with_state(reload)
-}
-
-/// axum adds the `Allow`.
-async fn wrong_method() -> Response {
-    axum_problem(ErrorCode::MethodNotAllowed, "this path answers POST")
+    routes::mount(Router::new(), routes::RELOAD, post(call).fallback(layers::wants_post)).with_state(reload)
 }
 
 /// What a reload has changed at this node.

@@ -326,6 +326,7 @@ impl<B: Body + Unpin> Body for Held<B> {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
     use tokio::io::AsyncWriteExt;
 
     use super::{super::guarded::Patience, *};
@@ -346,6 +347,17 @@ mod tests {
         // An error is the deadline's, after all that was sent.
         let _ = guarded.read_to_end(&mut all).await;
         (spoken, all)
+    }
+
+    #[tokio::test]
+    async fn an_answer_to_head_has_the_length_of_a_body_and_none_of_it() {
+        use http_body_util::{BodyExt as _, Full};
+        let streams = Arc::new(Streams::default());
+        let value = Response::new(Full::new(Bytes::from_static(b"333")));
+        let answer = headless(value, Open::new(&streams));
+        assert_eq!(answer.headers()[header::CONTENT_LENGTH], "3");
+        assert!(answer.body().is_end_stream(), "no frame follows the head");
+        assert!(answer.into_body().collect().await.expect("nothing fails").to_bytes().is_empty());
     }
 
     #[tokio::test(start_paused = true)]
