@@ -49,12 +49,7 @@ impl Group {
             match self.ask_peer(&view, node, key, hash, slot, false, deadline).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => {
-                    tracing::debug!(
-                        { field::GROUP } = %self.name,
-                        { field::PEER } = %node.address,
-                        error = &error as &dyn std::error::Error,
-                        "the peer gave no answer"
-                    );
+                    self.note_failure(node, &error);
                     if let Some(code) = error.final_code() {
                         return Err(GetError::Peer { peer: node.address.clone(), code });
                     }
@@ -100,6 +95,15 @@ impl Group {
     /// A message of its own, in the span that is the present one when it is sent.
     async fn ask_alone(&self, node: &Node, request: PeerRequest) -> Result<PeerAnswer, PeerError> {
         self.peers.get(node, &PeerRequest { trace: trace::current(), ..request }).await
+    }
+
+    pub(super) fn note_failure(&self, node: &Node, error: &PeerError) {
+        tracing::debug!(
+            { field::GROUP } = %self.name,
+            { field::PEER } = %node.address,
+            error = error as &dyn std::error::Error,
+            "the peer gave no answer"
+        );
     }
 
     /// What `node` answered to a question that was sent at `sent`; a copy is kept if the key is in demand.

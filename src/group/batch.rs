@@ -24,7 +24,7 @@ use super::{
 use crate::{
     cluster::{Address, Node, View, place},
     error::ErrorCode,
-    telemetry::{field, trace},
+    telemetry::trace,
     time::Moment,
 };
 
@@ -270,12 +270,7 @@ impl Group {
                 }
             }
             Err(error) => {
-                tracing::debug!(
-                    { field::GROUP } = %self.name,
-                    { field::PEER } = %node.address,
-                    error = &error as &dyn std::error::Error,
-                    "the peer gave no answer"
-                );
+                self.note_failure(node, &error);
                 for at in places {
                     wanted[at].landing = match error.final_code() {
                         Some(code) => refused(code),

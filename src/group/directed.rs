@@ -38,6 +38,10 @@ impl Group {
         let place = place(self.name.as_str(), key.as_bytes());
         let view = self.peers.views().load_full();
         let mut asked = 0;
+        let in_time = || {
+            let late = Instant::now() >= deadline;
+            if late { Err(GetError::Deadline(self.settings.flight_timeout)) } else { Ok(()) }
+        };
         for node in view.route(place) {
             if node.address == view.me().address || asked == ASKED_MAX {
                 break;
@@ -45,6 +49,7 @@ impl Group {
             if !self.peers.may_ask(node) {
                 continue;
             }
+            in_time()?;
             asked += 1;
             let slot = self.store.slot(hash);
             match self.ask_peer(&view, node, key, hash, slot, true, deadline).await {
@@ -54,12 +59,15 @@ impl Group {
                     return Ok(answer);
                 }
                 Err(error) => {
+                    self.note_failure(node, &error);
                     if let Some(code) = error.final_code() {
                         return Err(GetError::Peer { peer: node.address.clone(), code });
                     }
                 }
             }
         }
+        // Nobody waits for it any longer, and a database that is too slow is not helped by one query more.
+        in_time()?;
         let answer = self.fly_as_owner(hash, key.as_bytes(), true, deadline).await?;
         self.store.drop_copy(hash, key.as_bytes());
         Ok(answer)

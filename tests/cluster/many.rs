@@ -313,6 +313,20 @@ async fn a_fresh_read_ends_what_it_is_newer_than_even_if_it_is_not_kept() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_read_that_nobody_waits_for_sends_no_query_of_its_own() {
+    let cluster = TestCluster::new(2);
+    let asked = cluster.route("anna")[1];
+    cluster.database.slow(Duration::from_secs(60));
+    let deadline = || Instant::now() + Duration::from_millis(300);
+    let late = asked.group.fresh(b"anna", deadline()).await.expect_err("the database is slow");
+    assert_eq!(late.code(), ErrorCode::DeadlineExceeded);
+    let results = asked.group.get_many(&[key("anna")], BYTES_MAX, deadline()).await;
+    assert_eq!(results[0].as_ref().map_err(GetError::code), Err(ErrorCode::DeadlineExceeded));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(cluster.database.queries(), 1, "the owner's, which both wait for");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_read_of_memory_loads_nothing() {
     let cluster = TestCluster::new(2);
     let [owner, other] = [0, 1].map(|index| cluster.route("anna")[index]);
