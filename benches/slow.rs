@@ -191,7 +191,8 @@ impl Scene {
         println!(
             "{tls} {kinds:?}: {begun} of {all} begun, {most} open at once, closed after {closed:.1?} (limit {limit:?}), {left} left"
         );
-        let passed = well(&seen) & kept(kinds.len(), before, peak, after) & (closed.is_some() && begun == all);
+        let passed =
+            well(&seen) & kept(kinds.len(), before, peak, after) & (closed.is_some() && begun == all);
         verdict(passed)
     }
 
