@@ -42,6 +42,7 @@ mod hops;
 mod invalidate;
 mod key;
 mod loader;
+mod log;
 mod metrics;
 mod peer;
 mod peers;
@@ -58,6 +59,7 @@ pub use handover::HandedOver;
 pub use invalidate::InvalidationReport;
 pub use key::{GROUP_NAME_BYTES_MAX, GroupName, GroupNameError, KEY_BYTES_MAX, Key, KeyError, check_key};
 pub use loader::{BoxFuture, KeyScan, LoadError, Loader};
+pub use log::{Change, LogAppend, LogCell, LogId, Look, Position, PositionError};
 pub use metrics::GroupMetrics;
 pub use peer::{
     HANDOVER_KEYS_MAX, Handover, Invalidation, NoPeers, PEEKED_BYTES_MAX, PeekMany, PeerAnswer, PeerBatch,
