@@ -63,6 +63,47 @@ need_etcd() {
     need curl curl ca-certificates
 }
 
+# install_idle WHAT PACKAGE...: as install, but the packages' own services are not started: who needs a server starts one.
+install_idle() {
+    local policy=/usr/sbin/policy-rc.d status=0
+    # Debian asks this program before it starts anything; 101 is no.
+    if [[ $(id -u) != 0 || -e $policy ]]; then
+        install "$@"
+        return
+    fi
+    printf '#!/bin/sh\nexit 101\n' >"$policy"
+    chmod +x "$policy"
+    (install "$@") || status=$?
+    rm -f -- "$policy"
+    ((status == 0)) || exit "$status"
+}
+
+# What the tests on PostgreSQL need; they start servers of their own.
+need_postgres() {
+    local found=(/usr/lib/postgresql/*/bin/initdb)
+    [[ -z ${GGCACHE_TEST_POSTGRES:-} && ! -x ${found[0]} ]] || return 0
+    ! command -v initdb >/dev/null || return 0
+    install_idle "PostgreSQL" postgresql postgresql-client
+}
+
+# What the tests on MariaDB need.
+need_mariadb() {
+    [[ -z ${GGCACHE_TEST_MARIADB:-} ]] || return 0
+    local program
+    for program in mariadbd mariadb-install-db mariadb; do
+        ! PATH=$PATH:/usr/sbin command -v "$program" >/dev/null || continue
+        install_idle "MariaDB" mariadb-server mariadb-client
+        return
+    done
+}
+
+# What a build with --features mysql links to.
+need_mysql_library() {
+    [[ ! -e /usr/include/mariadb/mysql.h && ! -e /usr/include/mysql/mysql.h ]] || return 0
+    ! command -v mariadb_config >/dev/null && ! command -v mysql_config >/dev/null || return 0
+    install '"mysql.h"' libmariadb-dev
+}
+
 # etcd_start DIRECTORY PORT...: starts a member of etcd for each port for clients, and waits until all of them answer.
 # Members speak to each other on the port above. Their data and logs are below DIRECTORY, and are not written through to
 # the disk: this is for demos and tests. Sets etcd_endpoints, and etcd_pids by the member's index; whoever calls this

@@ -1,0 +1,15 @@
+//! What only real databases show, on PostgreSQL and MariaDB servers that the tests start themselves.
+//!
+//! All tests of one kind share a server, and each makes a database of its own in it. See `support/postgres.rs` and
+//! `support/mariadb.rs` for where the programs are found.
+
+mod databases {
+    mod servers;
+}
+
+#[path = "support/keeper.rs"]
+mod keeper;
+#[path = "support/mariadb.rs"]
+mod mariadb;
+#[path = "support/postgres.rs"]
+mod postgres;
