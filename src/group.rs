@@ -15,7 +15,8 @@
 //! owner can't wait for each other.
 //!
 //! [`Group::get_many`] is the same for many keys at once, with one message to each owner and one query there (`batch`);
-//! [`Group::fresh`] loads whatever is in memory, and [`Group::in_memory`] never loads (`directed`).
+//! [`Group::fresh`] loads whatever is in memory, and [`Group::in_memory`] never loads (`directed`). Where the database has
+//! a log of changes, memory answers only as long as it is known to be current (`logged`).
 //!
 //! Around these stand [`invalidate`], which reaches every node, and [`handover`], by which memory survives a change
 //! of owner: a flight of step 3 first peeks at the key's previous owner.
@@ -31,10 +32,12 @@ use tokio::time::Instant;
 mod answer;
 mod asking;
 mod batch;
+mod batch_load;
 mod config;
 mod demand;
 mod directed;
 mod fence;
+mod figures;
 mod flight;
 mod freshness;
 mod handover;
@@ -43,7 +46,10 @@ mod invalidate;
 mod key;
 mod loader;
 mod log;
+mod logged;
 mod metrics;
+pub(crate) mod omit;
+mod parts;
 mod peer;
 mod peers;
 mod preload;
@@ -60,7 +66,9 @@ pub use invalidate::InvalidationReport;
 pub use key::{GROUP_NAME_BYTES_MAX, GroupName, GroupNameError, KEY_BYTES_MAX, Key, KeyError, check_key};
 pub use loader::{BoxFuture, KeyScan, LoadError, Loader};
 pub use log::{Change, LogAppend, LogCell, LogId, Look, Position, PositionError};
-pub use metrics::GroupMetrics;
+pub use logged::GroupLog;
+pub use metrics::{GroupMetrics, Source};
+pub use parts::{GroupParts, GroupSettings};
 pub use peer::{
     HANDOVER_KEYS_MAX, Handover, Invalidation, NoPeers, PEEKED_BYTES_MAX, PeekMany, PeerAnswer, PeerBatch,
     PeerError, PeerRequest, PeerTransport, PeerWord, Selection,
@@ -73,15 +81,16 @@ pub use value::{ContentKind, Value};
 use fence::SlotState;
 use flight::{Aborted, FlightLimits, Flights, Full, Seat, Start, Turn};
 use hops::Hops;
+use logged::Logged;
+use omit::seam;
 use pulse::Pulse;
 use store::{Fresh, Store};
 
 use crate::{
-    cache::CacheStats,
-    cluster::{Address, Node, View, ViewCell, place},
+    cluster::place,
     task::Tasks,
-    telemetry::{NodeMetrics, field, trace},
-    time::{BootClock, Clock, Moment},
+    telemetry::{field, trace},
+    time::{Clock, Moment},
 };
 
 /// Which of the two maps a flight is in, and so what it does.
@@ -115,76 +124,7 @@ pub struct Group {
     /// Messages to other nodes that reads share.
     hops: Hops,
     pulse: Pulse,
-}
-
-/// What a group takes from its node, beside its own [`GroupConfig`].
-#[derive(Clone, Copy, Debug)]
-pub struct GroupSettings {
-    /// A digest of where the values come from and how they are rendered. Nodes keep each other's values only if
-    /// they agree on it.
-    pub digest: u64,
-    /// How long a flight may take, whoever waits for it.
-    pub flight_timeout: Duration,
-    /// After how long a silent peer is asked for a sign of life.
-    pub peer_timeout: Duration,
-    /// The longest that a node keeps what it loaded in place of an owner that is down.
-    pub failover_ttl: Duration,
-    /// The longest that a peer takes to answer: for so long after an invalidation nothing is kept that a peer says.
-    pub peer_deadline: Duration,
-    /// Whether a miss after a change of owner peeks at the previous one.
-    pub peek: bool,
-    /// Whether this node names its hottest keys when it leaves.
-    pub handover: bool,
-    /// After standing still for so long, the group forgets what it has in memory; see [`Group::beat`].
-    pub pause_max: Duration,
-    /// Flights of each side that may run at once.
-    pub flights_max: usize,
-    /// Requests that may wait on each side.
-    pub waiters_max: usize,
-}
-
-impl Default for GroupSettings {
-    fn default() -> Self {
-        Self {
-            digest: 0,
-            flight_timeout: Duration::from_secs(2),
-            peer_timeout: Duration::from_millis(250),
-            failover_ttl: Duration::from_secs(5),
-            peer_deadline: Duration::from_secs(2),
-            peek: true,
-            handover: true,
-            pause_max: Duration::MAX,
-            flights_max: 16_384,
-            waiters_max: 65_536,
-        }
-    }
-}
-
-/// What a group stands on. [`GroupParts::alone`] fills in a single node's.
-pub struct GroupParts {
-    /// Reads the origin. The concurrency budget and timeout stand around it already.
-    pub loader: Box<dyn Loader>,
-    /// Other nodes.
-    pub peers: Arc<Peers>,
-    /// The time.
-    pub clock: Arc<dyn Clock>,
-    /// Where flights run.
-    pub tasks: Tasks,
-    /// Where figures go.
-    pub metrics: NodeMetrics,
-}
-
-impl GroupParts {
-    /// The parts of a group that lives in one process, without peers.
-    pub fn alone(loader: impl Loader) -> Self {
-        let me = Node::new(Address::new("localhost:1").expect("a valid address"));
-        let views = Arc::new(ViewCell::new(View::new(me, [], 1)));
-        let (clock, tasks, metrics) = (Arc::new(BootClock), Tasks::new(), NodeMetrics::new());
-        let patience = Duration::from_secs(1);
-        let peers =
-            Peers::new(Arc::new(NoPeers), views, clock.clone(), tasks.clone(), metrics.clone(), patience);
-        Self { loader: Box::new(loader), peers, clock, tasks, metrics }
-    }
+    logged: Option<Logged>,
 }
 
 impl Group {
@@ -199,6 +139,7 @@ impl Group {
         let metrics = GroupMetrics::new(&parts.metrics, &name);
         Arc::new(Self {
             store: Store::new(&config, &metrics, settings.peer_deadline),
+            logged: parts.log.map(|log| Logged::new(log, &config)),
             name,
             config: ArcSwap::from_pointee(config),
             settings,
@@ -249,6 +190,9 @@ impl Group {
     /// clock is a part of what a hit costs.
     pub fn cached_at(&self, key: &[u8], begun: Moment) -> Option<(Answer, Moment)> {
         self.awake_at(begun);
+        if !self.may_serve(begun) {
+            return None;
+        }
         let hash = self.store.hash(key);
         let answer = self.store.get(hash, key, begun)?;
         self.story(key, &answer);
@@ -257,21 +201,33 @@ impl Group {
         Some((answer, now))
     }
 
-    /// Answers another node that takes this one for the owner. Never asks a third.
+    /// Answers another node that takes this one for the owner, with nothing older than `need`, and says up to where the
+    /// log was applied here before it looked. Never asks a third.
     ///
     /// # Errors
-    /// As [`get`](Self::get).
-    pub async fn get_as_owner(self: &Arc<Self>, key: &[u8], deadline: Instant) -> Result<Answer, GetError> {
-        let hash = self.store.hash(key);
+    /// As [`get`](Self::get); [`GetError::Behind`] if this node does not get as far as `need`.
+    pub async fn get_as_owner(
+        self: &Arc<Self>,
+        key: &[u8],
+        need: Option<Position>,
+        deadline: Instant,
+    ) -> Result<(Answer, Option<Position>), GetError> {
+        let cursor = self.come_to(need, deadline).await?;
+        seam().await;
+        let (hash, now) = (self.store.hash(key), self.awake());
+        let may_serve = self.may_serve(now);
         // Never a copy: whoever asks takes this node for the owner, and would keep a copy of the copy.
-        match self.store.get_own(hash, key, self.awake()) {
-            Some(answer) => Ok(answer),
-            None => self.fly_as_owner(hash, key, false, deadline).await,
-        }
+        let answer = match self.store.get_own(hash, key, now).filter(|_| may_serve) {
+            Some(answer) => answer,
+            None => self.fly_as_owner(hash, key, !may_serve, deadline).await?,
+        };
+        Ok((answer, cursor))
     }
 
     async fn get_missed(self: &Arc<Self>, key: &[u8], deadline: Instant) -> Result<Answer, GetError> {
         let hash = self.store.hash(key);
+        // What is not known to be current is loaded; nor is a flight joined that began before.
+        let is_fresh = !self.may_serve(self.clock.now());
         let place = place(self.name.as_str(), key);
         let view = self.peers.views().load();
         tracing::debug!(
@@ -285,11 +241,11 @@ impl Group {
         );
         let answer = if view.is_mine(place) {
             drop(view);
-            self.fly_as_owner(hash, key, false, deadline).await?
+            self.fly_as_owner(hash, key, is_fresh, deadline).await?
         } else {
             drop(view);
             self.store.note_demand(hash, self.clock.now());
-            let start = Start { slot: self.store.slot(hash), is_fresh: false };
+            let start = Start { slot: self.store.slot(hash), is_fresh };
             let (seat, turn) = self.client_flights.join(hash, key, start).map_err(full)?;
             if let Some(turn) = turn {
                 self.spawn(turn, hash, key, Side::Client);
@@ -333,7 +289,7 @@ impl Group {
         let work = async {
             match side {
                 Side::Owner => self.load(key, hash, start).await,
-                Side::Client => self.ask(key, hash, start.slot, until).await,
+                Side::Client => self.ask(key, hash, start, until).await,
             }
         };
         tokio::time::timeout_at(until, work).await.unwrap_or(Err(GetError::Deadline(timeout)))
@@ -363,7 +319,10 @@ impl Group {
         let load = self.loader.load(std::slice::from_ref(key));
         let mut loaded = trace::spanned("load", load).await?;
         match (loaded.pop(), loaded.is_empty()) {
-            (Some(value), true) => Ok(self.loaded(key, hash, start.slot, since, value)),
+            (Some(value), true) => {
+                let slot = self.held_to(hash, start.slot).await;
+                Ok(self.loaded(key, hash, slot, since, value))
+            }
             _ => Err(LoadError::Broken("it answered another number of keys than it was asked").into()),
         }
     }
@@ -432,6 +391,9 @@ impl Group {
     /// group was made with. May evict a lot, and block for as long as that takes: not for requests.
     pub fn reconfigure(&self, config: GroupConfig) {
         self.store.reconfigure(&config, self.clock.now());
+        if let Some(logged) = &self.logged {
+            logged.reconfigure(&config);
+        }
         self.config.store(Arc::new(config));
     }
 
@@ -449,31 +411,6 @@ impl Group {
     /// The digest of the group's definition.
     pub const fn digest(&self) -> u64 {
         self.settings.digest
-    }
-
-    /// The figures of the group's main cache.
-    pub fn stats(&self) -> CacheStats {
-        self.store.stats()
-    }
-
-    /// The largest entry that the main cache takes, in bytes.
-    pub fn entry_bytes_max(&self) -> u64 {
-        self.store.entry_bytes_max()
-    }
-
-    /// Brings the gauges up to date, for somebody who is about to read them.
-    pub fn set_gauges(&self) {
-        self.metrics.gauges(self.store.figures(&self.config.load()));
-    }
-
-    /// The figures of the group's hot cache; `None` if it has none.
-    pub fn hot_stats(&self) -> Option<CacheStats> {
-        self.store.hot_stats()
-    }
-
-    /// Flights that run: those that ask another node, and those that read the origin.
-    pub fn flights(&self) -> (usize, usize) {
-        (self.client_flights.running(), self.owner_flights.running())
     }
 
     /// The present moment on the group's clock.

@@ -167,6 +167,7 @@ impl TestCluster {
                     clock: clock.clone(),
                     tasks: tasks.clone(),
                     metrics,
+                    log: None,
                 };
                 let name = GroupName::new(GROUP).expect("a name");
                 let group = Group::new(name, config.clone(), settings, parts);

@@ -52,6 +52,7 @@ impl GroupBuilder {
             clock: Arc::new(BootClock),
             tasks: self.tasks.clone(),
             metrics: self.metrics.clone(),
+            log: None,
         };
         Ok(Built { group: Group::new(name.clone(), section.group.clone(), settings, parts), origin })
     }

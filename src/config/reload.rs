@@ -51,6 +51,7 @@ const CHANGEABLE: &[(&str, When)] = &[
     ("group.*.negative_share", When::Always),
     // A group that keeps no copies has no room for them.
     ("group.*.hot_ttl", When::NotZero),
+    ("group.*.max_staleness", When::Always),
     ("group.*.load_budget", When::Always),
     ("group.*.client_ttl", When::Always),
     ("group.*.allow_no_cache", When::Always),
@@ -351,6 +352,7 @@ mod tests {
             alone("group.scores.negative_ttl", "6s"),
             alone("group.scores.negative_share", "0.2"),
             alone("group.scores.hot_ttl", "2s"),
+            alone("group.scores.max_staleness", "2s"),
             alone("group.scores.load_budget", "15"),
             alone("group.scores.preload", "1"),
         ]

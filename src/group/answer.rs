@@ -121,6 +121,9 @@ pub enum GetError {
     /// A limit of the group is reached.
     #[error("{limit} {what} are under way, and no more are admitted")]
     Overloaded { what: &'static str, limit: usize },
+    /// Another node asked for an answer by a log of changes that this node has not applied so far.
+    #[error("this node has not applied the log of changes as far as it was asked to")]
+    Behind,
     /// The node stopped before there was an answer.
     #[error("the node is stopping")]
     ShuttingDown,
@@ -136,6 +139,8 @@ impl GetError {
             Self::Deadline(_) => ErrorCode::DeadlineExceeded,
             Self::TooLargeTogether(_) => ErrorCode::TooLarge,
             Self::Overloaded { .. } => ErrorCode::Overloaded,
+            // Another node, or the database, may do better.
+            Self::Behind => ErrorCode::PeerUnavailable,
             Self::ShuttingDown => ErrorCode::ShuttingDown,
         }
     }

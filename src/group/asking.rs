@@ -5,11 +5,15 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::{
-    Answer, GetError, Group, Hop, Key, Landing, Outcome, PeerAnswer, PeerError, PeerRequest,
-    fence::SlotState, store::Fresh,
+    Answer, GetError, Group, Hop, Key, Landing, Outcome, PeerAnswer, PeerError, PeerRequest, Position,
+    fence::SlotState,
+    flight::Start,
+    omit::{Step, omitted, seam},
+    store::Fresh,
 };
 use crate::{
     cluster::{Node, View, place},
+    error::ErrorCode,
     telemetry::{
         field,
         trace::{self, TraceContext},
@@ -20,6 +24,20 @@ use crate::{
 /// How many other nodes a request is sent to before this one reads the origin itself.
 pub(super) const ASKED_MAX: usize = 2;
 
+/// How a peer is asked.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Asking {
+    /// For what it has applied the log far enough for.
+    Within(Option<Position>),
+    /// For a load. A copy of the answer is held to the same.
+    Afresh(Option<Position>),
+}
+
+/// What a peer's answer is worth that has not applied the log far enough: another one may do better.
+pub(super) const fn behind() -> PeerError {
+    PeerError::Refused(ErrorCode::PeerUnavailable)
+}
+
 impl Group {
     /// A client-side flight: asks the owner, then its successor, then the origin. Nodes that are known to be down
     /// are passed over.
@@ -27,11 +45,14 @@ impl Group {
         self: &Arc<Self>,
         key: &Key,
         hash: u64,
-        slot: SlotState,
+        Start { slot, is_fresh }: Start,
         deadline: Instant,
     ) -> Landing {
         let place = place(self.name.as_str(), key.as_bytes());
         let view = self.peers.views().load_full();
+        seam().await;
+        let need = self.need(slot);
+        let asking = if is_fresh { Asking::Afresh(need) } else { Asking::Within(need) };
         let mut asked = 0;
         let in_time = || {
             let late = Instant::now() >= deadline;
@@ -46,7 +67,7 @@ impl Group {
             }
             in_time()?;
             asked += 1;
-            match self.ask_peer(&view, node, key, hash, slot, false, deadline).await {
+            match self.ask_peer(&view, node, key, (hash, slot), asking, deadline).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => {
                     self.note_failure(node, &error);
@@ -59,20 +80,20 @@ impl Group {
         // Nobody waits for it any longer, and a database that is too slow is not helped by one query more.
         in_time()?;
         // Through the owner's map, where this node may hold a flight of the key for others already.
-        self.fly_as_owner(hash, key.as_bytes(), false, deadline).await
+        self.fly_as_owner(hash, key.as_bytes(), is_fresh, deadline).await
     }
 
-    #[expect(clippy::too_many_arguments, reason = "each is one thing, and there is one caller of each kind")]
+    /// Asks `node` as owner of a key whose slot was in the state `slot`.
     pub(super) async fn ask_peer(
         &self,
         view: &View,
         node: &Node,
         key: &Key,
-        hash: u64,
-        slot: SlotState,
-        is_fresh: bool,
+        (hash, slot): (u64, SlotState),
+        asking: Asking,
         deadline: Instant,
     ) -> Result<Answer, PeerError> {
+        let is_fresh = matches!(asking, Asking::Afresh(_));
         let sent = self.clock.now();
         let trace = trace::current();
         let request = PeerRequest {
@@ -82,6 +103,10 @@ impl Group {
             budget: deadline.saturating_duration_since(Instant::now()),
             digest: self.settings.digest,
             is_fresh,
+            need: match asking {
+                Asking::Within(need) if !omitted(Step::NeedInRequest) => need,
+                _ => None,
+            },
             trace,
         };
         let answer = if is_fresh || trace.is_some_and(TraceContext::is_sampled) {
@@ -89,7 +114,12 @@ impl Group {
         } else {
             self.hops.ask(&self.peers, node, request).await?
         };
-        Ok(self.hopped(node, key, hash, slot, sent, answer))
+        let need = match asking {
+            Asking::Within(need) if !self.is_usable(need, answer.cursor) => return Err(behind()),
+            // A load that begins after the question brings nothing older than the database has.
+            Asking::Within(need) | Asking::Afresh(need) => need,
+        };
+        Ok(self.hopped(node, key, (hash, slot, need), sent, answer))
     }
 
     /// A message of its own, in the span that is the present one when it is sent.
@@ -111,13 +141,12 @@ impl Group {
         &self,
         node: &Node,
         key: &Key,
-        hash: u64,
-        slot: SlotState,
+        (hash, slot, need): (u64, SlotState, Option<Position>),
         sent: Moment,
         answer: PeerAnswer,
     ) -> Answer {
         let fresh = self.aged(&answer, sent);
-        if answer.digest == self.settings.digest {
+        if self.is_keepable(hash, answer.digest, need, answer.cursor) {
             self.store.keep_copy(hash, key, fresh.clone(), self.clock.now(), slot);
         }
         let hop = Some(Arc::new(Hop { peer: node.address.clone(), outcome: answer.outcome }));

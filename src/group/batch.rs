@@ -3,23 +3,16 @@
 //! The asked node goes by rounds: each key that has no answer yet is asked of the next node on its route, keys of one
 //! node in one message, all nodes at the same time; a node that fails sends its keys into the next round. What nobody
 //! answered is loaded here, within the group's budget, as a single read would be.
-//!
-//! The owner takes a seat for each key that is not in memory, as a single read does: a load that is under way is joined,
-//! and the loads that are this request's to begin are one query.
+//! What the owner does is in `batch_load`.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use futures_util::future::{join, join_all};
-use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::{
-    Answer, GetError, Group, HANDOVER_KEYS_MAX, Key, Landing, LoadError, PeerBatch, PeerError, PeerRequest,
-    PeerWord, Side, Value,
-    asking::ASKED_MAX,
-    fence::SlotState,
-    flight::{Start, Turn},
-    full,
+    Answer, GetError, Group, HANDOVER_KEYS_MAX, Key, Landing, PeerBatch, PeerError, PeerRequest, PeerWord,
+    Position, Value, asking::ASKED_MAX, fence::SlotState,
 };
 use crate::{
     cluster::{Address, Node, View, place},
@@ -28,17 +21,13 @@ use crate::{
     time::Moment,
 };
 
-/// Queries of one load of many keys at most: some keys may spoil it for the others.
-const QUERIES_MAX: usize = 64;
-/// After so many bytes of values no more are loaded for one request.
-const LOADED_BYTES_MAX: usize = 32 << 20;
-
 /// A key without an answer yet.
 struct Wanted {
     key: Key,
     hash: u64,
     /// Noted before anybody is asked.
     slot: SlotState,
+    need: Option<Position>,
     /// How many nodes of its route have been passed over, and how many asked.
     passed: usize,
     asked: usize,
@@ -92,7 +81,8 @@ impl Group {
 
     fn wanted(&self, key: Key) -> Wanted {
         let hash = self.store.hash(key.as_bytes());
-        Wanted { hash, slot: self.store.slot(hash), key, passed: 0, asked: 0, landing: None }
+        let slot = self.store.slot(hash);
+        Wanted { hash, slot, need: self.need(slot), key, passed: 0, asked: 0, landing: None }
     }
 
     /// A landing for each of `wanted`, in their order.
@@ -104,6 +94,11 @@ impl Group {
     ) -> Vec<Landing> {
         let view = self.peers.views().load_full();
         let mut bytes = 0;
+        if !self.may_serve(self.clock.now()) {
+            // Nobody's memory is known to be current: one query answers.
+            let keys: Vec<Key> = wanted.into_iter().map(|wanted| wanted.key).collect();
+            return self.fly_many_as_owner(&keys, true, deadline).await;
+        }
         loop {
             let mut mine = Vec::new();
             let mut by_owner: BTreeMap<Address, (&Node, Vec<usize>)> = BTreeMap::new();
@@ -126,13 +121,14 @@ impl Group {
             let late = Instant::now() >= deadline;
             let asked = by_owner.into_values().map(|(node, places)| {
                 let keys = places.iter().map(|at| wanted[*at].key.clone()).collect();
+                let need = Position::furthest(places.iter().map(|at| wanted[*at].need));
                 let (group, view) = (&self, &view);
                 async move {
                     let sent = group.clock.now();
                     let words = if late {
                         Err(PeerError::Silent(group.settings.flight_timeout))
                     } else {
-                        group.ask_many(view, node, keys, bytes_max, deadline).await
+                        group.ask_many(view, node, (keys, need), bytes_max, deadline).await
                     };
                     (node, places, sent, words)
                 }
@@ -141,7 +137,9 @@ impl Group {
             // Nobody would wait for it, and a database that is too slow is not helped by one query more.
             let late_here =
                 || own.iter().map(|_| Err(GetError::Deadline(self.settings.flight_timeout))).collect();
-            let fly = async { if late { late_here() } else { self.fly_many_as_owner(&own, deadline).await } };
+            let fly = async {
+                if late { late_here() } else { self.fly_many_as_owner(&own, false, deadline).await }
+            };
             let (asked, own) = join(join_all(asked), fly).await;
             for (at, landing) in mine.into_iter().zip(own) {
                 wanted[at].landing = Some(landing);
@@ -179,7 +177,7 @@ impl Group {
         &self,
         view: &View,
         node: &Node,
-        mut keys: Vec<Key>,
+        (mut keys, need): (Vec<Key>, Option<Position>),
         bytes_max: usize,
         deadline: Instant,
     ) -> Result<Vec<PeerWord>, PeerError> {
@@ -194,6 +192,7 @@ impl Group {
                 budget: deadline.saturating_duration_since(Instant::now()),
                 digest: self.settings.digest,
                 only_cached: false,
+                need,
             };
             let told = match trace::spanned("hop", self.peers.get_many(node, &batch)).await {
                 Ok(told) => told,
@@ -229,6 +228,7 @@ impl Group {
                     budget: batch.budget,
                     digest: batch.digest,
                     is_fresh: false,
+                    need: batch.need,
                     trace: None,
                 };
                 match self.peers.get(node, &request).await {
@@ -258,10 +258,11 @@ impl Group {
                 for (at, word) in places.into_iter().zip(words) {
                     let wanted = &mut wanted[at];
                     wanted.landing = match word {
-                        Ok(Some(answer)) => {
-                            Some(Ok(self.hopped(node, &wanted.key, wanted.hash, wanted.slot, sent, answer)))
+                        Ok(Some(answer)) if self.is_usable(wanted.need, answer.cursor) => {
+                            let vouched = (wanted.hash, wanted.slot, wanted.need);
+                            Some(Ok(self.hopped(node, &wanted.key, vouched, sent, answer)))
                         }
-                        Ok(None) => None,
+                        Ok(_) => None,
                         Err(code) => match PeerError::Refused(code).final_code() {
                             Some(code) => refused(code),
                             None => None,
@@ -281,168 +282,9 @@ impl Group {
             }
         }
     }
-
-    /// Answers another node that takes this one for the owner of `keys`; `None` for a key that is not in memory where
-    /// `only_cached`. Never asks a third.
-    pub async fn get_many_as_owner(
-        self: &Arc<Self>,
-        keys: &[Key],
-        only_cached: bool,
-        deadline: Instant,
-    ) -> Vec<Result<Option<Answer>, GetError>> {
-        let now = self.awake();
-        let mut missing = Vec::new();
-        let mut results: Vec<Result<Option<Answer>, GetError>> = Vec::with_capacity(keys.len());
-        for (at, key) in keys.iter().enumerate() {
-            let found = self.store.get_own(self.store.hash(key.as_bytes()), key.as_bytes(), now);
-            if found.is_none() && !only_cached {
-                missing.push(at);
-            }
-            results.push(Ok(found));
-        }
-        if !missing.is_empty() {
-            let wanted: Vec<Key> = missing.iter().map(|at| keys[*at].clone()).collect();
-            for (at, landing) in missing.into_iter().zip(self.fly_many_as_owner(&wanted, deadline).await) {
-                results[at] = landing.map(Some);
-            }
-        }
-        results
-    }
-
-    /// A landing for each of `keys`, none of which was in memory.
-    async fn fly_many_as_owner(self: &Arc<Self>, keys: &[Key], deadline: Instant) -> Vec<Landing> {
-        let mut turns = Vec::new();
-        // Half of the loads are left to reads of single keys: one request may name very many.
-        let loads_max = self.settings.flights_max / 2;
-        let seats: Vec<_> = keys
-            .iter()
-            .map(|key| {
-                if self.owner_flights.running() >= loads_max {
-                    return Err(GetError::Overloaded { what: "loads", limit: loads_max });
-                }
-                let hash = self.store.hash(key.as_bytes());
-                let start = Start { slot: self.store.slot(hash), is_fresh: false };
-                let (seat, turn) = self.owner_flights.join(hash, key.as_bytes(), start).map_err(full)?;
-                turns.extend(turn);
-                Ok(seat)
-            })
-            .collect();
-        self.spawn_together(turns);
-        join_all(seats.into_iter().map(|seat: Result<_, GetError>| async move {
-            match seat {
-                Ok(seat) => self.wait(seat, deadline).await,
-                Err(error) => Err(error),
-            }
-        }))
-        .await
-    }
-
-    /// Runs flights by one query, in a task of their own; and then, each by itself, those that came to wait for one.
-    fn spawn_together(self: &Arc<Self>, turns: Vec<Turn<Landing>>) {
-        if turns.is_empty() {
-            return;
-        }
-        let (group, trace) = (Arc::clone(self), trace::current());
-        self.tasks.spawn(trace::within(trace, async move {
-            let starts: Vec<(u64, Key, Start)> = turns
-                .iter()
-                .filter_map(|turn| {
-                    let (hash, key, start) = turn.target();
-                    Some((hash, Key::new(key).ok()?, start))
-                })
-                .collect();
-            let state = |hash| group.store.slot(hash);
-            let left = Turn::fly_together(turns, state, group.load_many(&starts)).await;
-            for turn in left {
-                let (hash, key, _) = turn.target();
-                let key: Box<[u8]> = key.into();
-                group.spawn(turn, hash, &key, Side::Owner);
-            }
-        }));
-    }
-
-    /// An owner-side flight of many keys.
-    async fn load_many(&self, starts: &[(u64, Key, Start)]) -> Vec<Landing> {
-        let timeout = self.settings.flight_timeout;
-        // What has landed before the time is up stays.
-        let landings: Mutex<Vec<Option<Landing>>> = Mutex::new(vec![None; starts.len()]);
-        let work = async {
-            *landings.lock() = self.before_load_many(starts).await;
-            let left: Vec<usize> = {
-                let landings = landings.lock();
-                (0..starts.len()).filter(|at| landings[*at].is_none()).collect()
-            };
-            trace::spanned("load", self.load_by_parts(starts, left, &landings)).await;
-        };
-        let in_time = tokio::time::timeout(timeout, work).await.is_ok();
-        let none = || match in_time {
-            true => Err(LoadError::Broken("it answered another number of keys than it was asked").into()),
-            false => Err(GetError::Deadline(timeout)),
-        };
-        landings.into_inner().into_iter().map(|landing| landing.unwrap_or_else(none)).collect()
-    }
-
-    /// What spares flights of many keys their part in the query, each as `before_load` does it.
-    async fn before_load_many(&self, starts: &[(u64, Key, Start)]) -> Vec<Option<Landing>> {
-        let now = self.clock.now();
-        let mut landings: Vec<Option<Landing>> =
-            starts.iter().map(|(hash, key, _)| self.store.peek(*hash, key.as_bytes(), now).map(Ok)).collect();
-        let places: Vec<usize> = (0..starts.len()).filter(|at| landings[*at].is_none()).collect();
-        let left: Vec<_> = places.iter().map(|at| starts[*at].clone()).collect();
-        for (at, found) in places.into_iter().zip(self.peek_previous_many(&left).await) {
-            landings[at] = found.map(Ok);
-        }
-        landings
-    }
-
-    /// Loads the keys at `places` by one query. Where that fails for what may be one key's fault, and fails the others
-    /// with it, the keys are halved until it stands alone; but not without end.
-    async fn load_by_parts(
-        &self,
-        starts: &[(u64, Key, Start)],
-        places: Vec<usize>,
-        landings: &Mutex<Vec<Option<Landing>>>,
-    ) {
-        let mut parts = vec![places];
-        let (mut queries, mut bytes) = (0, 0);
-        while let Some(mut part) = parts.pop() {
-            if part.is_empty() {
-                continue;
-            }
-            if queries >= QUERIES_MAX || bytes > LOADED_BYTES_MAX {
-                let error = GetError::Overloaded { what: "parts of a load of many keys", limit: QUERIES_MAX };
-                let mut landings = landings.lock();
-                part.iter().for_each(|at| landings[*at] = Some(Err(error.clone())));
-                continue;
-            }
-            queries += 1;
-            let keys: Vec<Key> = part.iter().map(|at| starts[*at].1.clone()).collect();
-            let since = self.clock.now();
-            match self.loader.load(&keys).await {
-                Err(error) if error.is_one_key_s() && part.len() > 1 => {
-                    let second = part.split_off(part.len() / 2);
-                    parts.extend([second, part]);
-                }
-                Err(error) => {
-                    let mut landings = landings.lock();
-                    part.iter().for_each(|at| landings[*at] = Some(Err(error.clone().into())));
-                }
-                Ok(values) if values.len() == part.len() => {
-                    for (at, value) in part.into_iter().zip(values) {
-                        bytes += value.as_ref().map_or(0, bytes_in);
-                        let (hash, key, start) = &starts[at];
-                        let answer = self.loaded(key, *hash, start.slot, since, value);
-                        landings.lock()[at] = Some(Ok(answer));
-                    }
-                }
-                // Told of as what it is, where nothing has landed.
-                Ok(_) => {}
-            }
-        }
-    }
 }
 
-fn bytes_in(value: &Value) -> usize {
+pub(super) fn bytes_in(value: &Value) -> usize {
     value.bytes().len()
 }
 

@@ -24,6 +24,9 @@ pub struct GroupConfig {
     pub negative_share: f64,
     /// The longest that a copy of another owner's key is served; zero if none is kept.
     pub hot_ttl: Duration,
+    /// How old an answer may be at most where the database has a log of changes, counted back from the read's beginning:
+    /// what was committed before that is seen.
+    pub max_staleness: Duration,
     /// Queries of this node to the group's database that may be under way at once.
     pub load_budget: usize,
     /// How many of the node's own rows are loaded before it says that it is ready; zero for none.
@@ -46,6 +49,7 @@ impl Default for GroupConfig {
             negative_ttl: Duration::from_secs(5),
             negative_share: 0.1,
             hot_ttl: Duration::from_secs(1),
+            max_staleness: Duration::from_secs(1),
             load_budget: 16,
             preload: 0,
             content_type: None,
@@ -64,6 +68,7 @@ const TTL_JITTER: RangeInclusive<f64> = 0.0..=1.0;
 const NEGATIVE_SHARE: RangeInclusive<f64> = 0.0..=0.9;
 const CLIENT_TTL: RangeInclusive<Duration> = Duration::ZERO..=DURATION_MAX;
 const HOT_TTL: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(60 * 60);
+const MAX_STALENESS: RangeInclusive<Duration> = Duration::from_millis(100)..=DURATION_MAX;
 const LOAD_BUDGET: RangeInclusive<usize> = 1..=100_000;
 const PRELOAD: RangeInclusive<u64> = 0..=1_000_000_000_000;
 
@@ -79,6 +84,7 @@ impl GroupConfig {
             negative_ttl: section.duration("negative_ttl", default.negative_ttl),
             negative_share: section.float("negative_share", default.negative_share, NEGATIVE_SHARE),
             hot_ttl: section.duration("hot_ttl", default.hot_ttl),
+            max_staleness: section.duration("max_staleness", default.max_staleness),
             load_budget: section.integer("load_budget", default.load_budget, LOAD_BUDGET),
             preload: section.integer("preload", default.preload, PRELOAD),
             content_type: section.optional_string("content_type"),
@@ -102,6 +108,7 @@ impl GroupConfig {
         checks.number("negative_share", self.negative_share, &NEGATIVE_SHARE);
         checks.duration("hot_ttl", self.hot_ttl, &HOT_TTL);
         checks.duration("client_ttl", self.client_ttl, &CLIENT_TTL);
+        checks.duration("max_staleness", self.max_staleness, &MAX_STALENESS);
         checks.number("load_budget", self.load_budget, &LOAD_BUDGET);
         checks.number("preload", self.preload, &PRELOAD);
         if let Some(name) = self.content_type.as_deref().filter(|name| !is_media_type(name)) {
@@ -177,6 +184,7 @@ mod tests {
             ttl_jitter: f64::NAN,
             negative_ttl: Duration::MAX,
             negative_share: 0.95,
+            max_staleness: Duration::ZERO,
             load_budget: 0,
             preload: u64::MAX,
             content_type: Some("json".to_owned()),
@@ -192,6 +200,7 @@ mod tests {
                 "ttl_jitter",
                 "negative_ttl",
                 "negative_share",
+                "max_staleness",
                 "load_budget",
                 "preload",
                 "content_type"

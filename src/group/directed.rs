@@ -5,7 +5,11 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::{Answer, GetError, Group, Key, PeerBatch, asking::ASKED_MAX, check_key};
+use super::{
+    Answer, GetError, Group, Key, PeerBatch, Position,
+    asking::{ASKED_MAX, Asking},
+    check_key,
+};
 use crate::cluster::place;
 
 impl Group {
@@ -28,9 +32,15 @@ impl Group {
     ///
     /// # Errors
     /// As [`get`](Self::get).
-    pub async fn fresh_as_owner(self: &Arc<Self>, key: &[u8], deadline: Instant) -> Result<Answer, GetError> {
+    pub async fn fresh_as_owner(
+        self: &Arc<Self>,
+        key: &[u8],
+        deadline: Instant,
+    ) -> Result<(Answer, Option<Position>), GetError> {
         check_key(key)?;
-        self.fly_as_owner(self.store.hash(key), key, true, deadline).await
+        let cursor = self.cursor();
+        let answer = self.fly_as_owner(self.store.hash(key), key, true, deadline).await?;
+        Ok((answer, cursor))
     }
 
     async fn loaded_afresh(self: &Arc<Self>, key: &Key, deadline: Instant) -> Result<Answer, GetError> {
@@ -52,7 +62,8 @@ impl Group {
             in_time()?;
             asked += 1;
             let slot = self.store.slot(hash);
-            match self.ask_peer(&view, node, key, hash, slot, true, deadline).await {
+            let asking = Asking::Afresh(self.need(slot));
+            match self.ask_peer(&view, node, key, (hash, slot), asking, deadline).await {
                 Ok(answer) => {
                     // What was copied before the load is older than what this client knows now.
                     self.store.drop_copy(hash, key.as_bytes());
@@ -101,6 +112,7 @@ impl Group {
         let others = view.route(place).take_while(|node| node.address != view.me().address);
         let Some(node) = others.into_iter().find(|node| self.peers.may_ask(node)) else { return Ok(None) };
         let (slot, sent) = (self.store.slot(hash), self.clock.now());
+        let need = self.need(slot);
         let batch = PeerBatch {
             group: self.name.clone(),
             keys: vec![key.clone()],
@@ -108,10 +120,13 @@ impl Group {
             budget: deadline.saturating_duration_since(Instant::now()),
             digest: self.settings.digest,
             only_cached: true,
+            need,
         };
         match self.peers.get_many(node, &batch).await.map(|mut words| words.pop()) {
-            Ok(Some(Ok(Some(answer)))) => Ok(Some(self.hopped(node, key, hash, slot, sent, answer))),
-            Ok(Some(Ok(None)) | None) => Ok(None),
+            Ok(Some(Ok(Some(answer)))) if self.is_usable(need, answer.cursor) => {
+                Ok(Some(self.hopped(node, key, (hash, slot, need), sent, answer)))
+            }
+            Ok(Some(Ok(_)) | None) => Ok(None),
             Ok(Some(Err(code))) => Err(GetError::Peer { peer: node.address.clone(), code }),
             Err(error) => match error.final_code() {
                 Some(code) => Err(GetError::Peer { peer: node.address.clone(), code }),

@@ -27,7 +27,10 @@ use hashbrown::HashTable;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::fence::SlotState;
+use super::{
+    fence::SlotState,
+    omit::{Step, omitted},
+};
 
 const SHARDS: usize = 16;
 
@@ -184,7 +187,7 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
         let seat = |flight, collapsed| Seat { flights: Arc::clone(self), flight, collapsed };
         let mut shard = self.shard(hash).lock();
         if let Some(pair) = shard.find_mut(hash, |pair| *pair.key == *key) {
-            if pair.slot == start.slot && !start.is_fresh {
+            if (pair.slot == start.slot || omitted(Step::SlotCheckAtJoin)) && !start.is_fresh {
                 return Ok((seat(Arc::clone(&pair.running), true), None));
             }
             let collapsed = pair.waiting.is_some();

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::{
     Answer, Group, HANDOVER_KEYS_MAX, Handover, Hop, Key, Outcome, PeekMany, PeerAnswer, PeerRequest,
-    fence::SlotState, flight::Start, store::Fresh,
+    Position, fence::SlotState, flight::Start, store::Fresh,
 };
 use crate::{
     cluster::{Address, Node, place},
@@ -43,7 +43,8 @@ impl std::iter::Sum for HandedOver {
 impl Group {
     /// What this node has of `key` in its main cache. Counts nothing and loads nothing.
     pub fn peek(&self, key: &[u8]) -> Option<Answer> {
-        self.store.peek(self.store.hash(key), key, self.awake())
+        let now = self.awake();
+        self.may_serve(now).then(|| self.store.peek(self.store.hash(key), key, now)).flatten()
     }
 
     /// Asks the key's previous owner for what it has in memory, if the owner has changed lately.
@@ -57,10 +58,13 @@ impl Group {
             budget: self.settings.peer_timeout / 10,
             digest: self.settings.digest,
             is_fresh: false,
+            // A peek waits for nothing; what it says of the callee's log is looked at.
+            need: None,
             trace: None,
         };
+        let need = self.need(slot);
         let answer = self.peers.peek(&owner, &request).await?;
-        self.keep_peeked(&owner, key, hash, slot, sent, answer)
+        self.keep_peeked(&owner, key, (hash, slot, need), sent, answer)
     }
 
     /// As [`peek_previous`](Self::peek_previous), for several keys at once: by one message to each previous owner.
@@ -74,6 +78,7 @@ impl Group {
         }
         let peeks = by_owner.into_values().map(|(owner, places)| async move {
             let sent = self.clock.now();
+            let needs: Vec<_> = places.iter().map(|at| self.need(starts[*at].2.slot)).collect();
             let request = PeekMany {
                 group: self.name.clone(),
                 keys: places.iter().map(|at| starts[*at].1.clone()).collect(),
@@ -81,10 +86,10 @@ impl Group {
             };
             // What is not told is loaded.
             let answers = self.peers.peek_many(&owner, &request).await.unwrap_or_default();
-            let told = places.into_iter().zip(answers);
-            told.filter_map(|(at, answer)| {
+            let told = places.into_iter().zip(needs).zip(answers);
+            told.filter_map(|((at, need), answer)| {
                 let (hash, key, start) = &starts[at];
-                Some((at, self.keep_peeked(&owner, key, *hash, start.slot, sent, answer?)))
+                Some((at, self.keep_peeked(&owner, key, (*hash, start.slot, need), sent, answer?)))
             })
             .collect::<Vec<_>>()
         });
@@ -125,16 +130,15 @@ impl Group {
         &self,
         node: &Node,
         key: &Key,
-        hash: u64,
-        slot: SlotState,
+        (hash, slot, need): (u64, SlotState, Option<Position>),
         sent: Moment,
         answer: PeerAnswer,
     ) -> Option<Answer> {
-        if answer.digest != self.settings.digest {
+        if !self.is_keepable(hash, answer.digest, need, answer.cursor) {
             return None;
         }
         let fresh = self.aged(&answer, sent);
-        let kept = self.store.keep_peeked(hash, key, fresh.clone(), self.clock.now(), slot);
+        let kept = self.store.keep(hash, key, fresh.clone(), self.clock.now(), slot);
         // What may not be kept may be out of date as well: the origin is asked instead.
         kept.then(|| Answer {
             value: fresh.value,
@@ -169,11 +173,12 @@ impl Group {
             let budget = self.settings.peer_timeout;
             let request = PeekMany { group: self.name.clone(), keys, budget };
             // Noted before the question is sent: what an invalidation drops from now on is not kept.
-            let fences: Vec<(u64, SlotState)> = request
+            let fences: Vec<(u64, SlotState, Option<Position>)> = request
                 .keys
                 .iter()
                 .map(|key| self.store.hash(key.as_bytes()))
                 .map(|hash| (hash, self.store.slot(hash)))
+                .map(|(hash, slot)| (hash, slot, self.need(slot)))
                 .collect();
             let sent = self.clock.now();
             let answers = match self.peers.peek_many(&node, &request).await {
@@ -192,12 +197,12 @@ impl Group {
             };
             keys = request.keys;
             let told = answers.len().min(keys.len());
-            for ((key, answer), (hash, slot)) in keys.drain(..told).zip(answers).zip(fences) {
-                let Some(answer) = answer.filter(|answer| answer.digest == self.settings.digest) else {
-                    continue;
-                };
+            for ((key, answer), (hash, slot, need)) in keys.drain(..told).zip(answers).zip(fences) {
+                let keepable =
+                    |answer: &PeerAnswer| self.is_keepable(hash, answer.digest, need, answer.cursor);
+                let Some(answer) = answer.filter(keepable) else { continue };
                 let fresh = self.aged(&answer, sent);
-                kept += u64::from(self.store.keep_handed_over(hash, &key, fresh, self.clock.now(), slot));
+                kept += u64::from(self.store.keep_new(hash, &key, fresh, self.clock.now(), slot));
             }
         }
         Some(kept)

@@ -17,7 +17,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use super::{Key, PeerAnswer, PeerBatch, PeerError, PeerRequest, PeerWord, Peers};
+use super::{Key, PeerAnswer, PeerBatch, PeerError, PeerRequest, PeerWord, Peers, Position};
 use crate::{
     cluster::{Address, Node},
     error::ErrorCode,
@@ -43,6 +43,7 @@ struct Queue {
 /// A read that goes with the next message.
 struct Waiting {
     key: Key,
+    need: Option<Position>,
     word: oneshot::Sender<Word>,
 }
 
@@ -75,7 +76,7 @@ impl Hops {
         node: &Node,
         request: PeerRequest,
     ) -> Result<PeerAnswer, PeerError> {
-        let (mut lead, others) = match self.begin(&node.address, &request.key) {
+        let (mut lead, others) = match self.begin(&node.address, &request) {
             Begin::Lead(lead) => (lead, Vec::new()),
             Begin::Wait(word) => match word.await {
                 Ok(Word::Said(Ok(Ok(Some(answer))))) => return Ok(answer),
@@ -99,12 +100,12 @@ impl Hops {
         }
     }
 
-    fn begin(&self, node: &Address, key: &Key) -> Begin {
+    fn begin(&self, node: &Address, request: &PeerRequest) -> Begin {
         let mut queues = self.0.lock();
         match queues.get_mut(node) {
             Some(queue) if queue.under_way >= UNDER_WAY_MAX => {
                 let (sender, receiver) = oneshot::channel();
-                queue.waiting.push(Waiting { key: key.clone(), word: sender });
+                queue.waiting.push(Waiting { key: request.key.clone(), need: request.need, word: sender });
                 Begin::Wait(receiver)
             }
             Some(queue) => {
@@ -131,7 +132,7 @@ impl Hops {
             let count = queue.waiting.len().min(KEYS_MAX);
             let mut batch: Vec<Waiting> = queue.waiting.drain(..count).collect();
             // From the back, so that nothing has to move.
-            while let Some(Waiting { word, key: _ }) = batch.pop() {
+            while let Some(Waiting { word, .. }) = batch.pop() {
                 match word.send(Word::Lead(lead, batch)) {
                     // The lead goes over, and with it the place among those under way.
                     Ok(()) => return,
@@ -198,6 +199,7 @@ async fn together(
         budget: request.budget,
         digest: request.digest,
         only_cached: true,
+        need: Position::furthest(others.iter().map(|other| other.need).chain([request.need])),
     };
     match peers.get_many(node, &batch).await {
         Ok(words) => {

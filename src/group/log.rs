@@ -28,7 +28,10 @@ use tokio::{
     time::Instant,
 };
 
-use super::{BoxFuture, Key, LoadError, Selection};
+use super::{
+    BoxFuture, Key, LoadError, Selection,
+    omit::{Step, omitted},
+};
 use crate::time::Moment;
 
 /// Which log a position is of: random, drawn when the log was made.
@@ -47,7 +50,18 @@ pub struct Position {
 impl Position {
     /// Whether whoever is here has seen everything that `need` asks for. Never of another log's.
     pub fn satisfies(self, need: Self) -> bool {
-        self.log == need.log && self.seq >= need.seq
+        (self.log == need.log || omitted(Step::LogId)) && self.seq >= need.seq
+    }
+}
+
+impl Position {
+    /// The one that is furthest in its log. Of several logs it is one of the last one's: who needs another is not served
+    /// by it, and will say so.
+    pub(super) fn furthest(all: impl IntoIterator<Item = Option<Self>>) -> Option<Self> {
+        all.into_iter().flatten().reduce(|one, other| match one.log == other.log {
+            true if one.seq > other.seq => one,
+            _ => other,
+        })
     }
 }
 

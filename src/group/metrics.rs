@@ -7,6 +7,17 @@ use metrics::{Counter, Gauge, Histogram, Label};
 use super::{GroupName, Outcome};
 use crate::{cache::EvictionCause, telemetry::NodeMetrics};
 
+/// Who says that keys are to be dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Whoever asked this node.
+    Local,
+    /// Another node.
+    Peer,
+    /// A row of the log of changes.
+    Log,
+}
+
 /// The handles of one group. Clones share them.
 #[derive(Clone)]
 pub struct GroupMetrics(Arc<Handles>);
@@ -18,7 +29,8 @@ struct Handles {
     load_seconds: Histogram,
     coalesced: Counter,
     evictions: [Counter; 4],
-    invalidations: [Counter; 2],
+    invalidations: [Counter; 3],
+    staleness: Gauge,
     entries: [Gauge; 3],
     bytes: [Gauge; 3],
     capacity: [Gauge; 3],
@@ -44,8 +56,9 @@ impl GroupMetrics {
             coalesced: node.counter("ggcache_coalesced_total", vec![label()]),
             evictions: EvictionCause::ALL
                 .map(|cause| counter("ggcache_evictions_total", "cause", cause.as_str())),
-            invalidations: ["local", "peer"]
+            invalidations: ["local", "peer", "log"]
                 .map(|source| counter("ggcache_invalidations_total", "source", source)),
+            staleness: node.gauge("ggcache_staleness_seconds", vec![label()]),
             entries: gauge("ggcache_entries"),
             bytes: gauge("ggcache_bytes"),
             capacity: gauge("ggcache_capacity_bytes"),
@@ -87,9 +100,9 @@ impl GroupMetrics {
         self.0.evictions[cause as usize].increment(1);
     }
 
-    /// Counts an invalidation that this node was asked for, or a message about one from a peer.
-    pub fn invalidated(&self, by_peer: bool) {
-        self.0.invalidations[usize::from(by_peer)].increment(1);
+    /// Counts an invalidation.
+    pub fn invalidated(&self, source: Source) {
+        self.0.invalidations[source as usize].increment(1);
     }
 }
 
@@ -102,6 +115,11 @@ impl GroupMetrics {
             self.0.bytes[index].set(bytes as f64);
             self.0.capacity[index].set(capacity as f64);
         }
+    }
+
+    /// Sets how far behind the log of changes the group may be.
+    pub(super) fn staleness(&self, staleness: Duration) {
+        self.0.staleness.set(staleness.as_secs_f64());
     }
 }
 

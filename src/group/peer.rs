@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use thiserror::Error;
 
-use super::{BoxFuture, GroupName, Key, Outcome, Value};
+use super::{BoxFuture, GroupName, Key, Outcome, Position, Value};
 use crate::{
     cluster::{Address, Epoch, Node},
     error::ErrorCode,
@@ -26,6 +26,8 @@ pub struct PeerRequest {
     pub digest: u64,
     /// Whether the callee is to load the key whatever it has in memory.
     pub is_fresh: bool,
+    /// Up to where the callee must have applied the log of changes before it answers; `None` without a log.
+    pub need: Option<Position>,
     /// The span that asks.
     pub trace: Option<TraceContext>,
 }
@@ -45,6 +47,8 @@ pub struct PeerBatch {
     pub digest: u64,
     /// Whether the callee is to answer from memory only.
     pub only_cached: bool,
+    /// As in [`PeerRequest`]; what the key asks for that asks for most.
+    pub need: Option<Position>,
 }
 
 /// What a node says of one key of a [`PeerBatch`]: its answer; `None` if it was to look into memory only, where there is
@@ -65,6 +69,9 @@ pub struct PeerAnswer {
     /// The digest of the callee's definition of the group. The caller may keep the value only if it is
     /// equal to its own.
     pub digest: u64,
+    /// Up to where the callee had applied the log of changes before it looked for the answer; `None` without a log. The
+    /// caller may use the answer only if that is as far as it asked for.
+    pub cursor: Option<Position>,
 }
 
 /// A look at what another node has of several keys in memory.
@@ -88,13 +95,16 @@ pub enum Selection {
 }
 
 /// Drops keys at another node. It may come twice; the second time there is nothing left to drop, but what is
-/// under way there is kept out once more.
+/// under way there is kept out once more. Where there is a log of changes it is a hint that wakes its reader, which
+/// sees the change by itself too.
 #[derive(Clone, Debug)]
 pub struct Invalidation {
     /// The group's name.
     pub group: GroupName,
     /// Which keys.
     pub selection: Selection,
+    /// Up to where the callee is to apply the log of changes before it acknowledges.
+    pub position: Option<Position>,
     /// How long the callee may take.
     pub budget: Duration,
 }

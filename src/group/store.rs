@@ -15,9 +15,10 @@ use std::{
 use foldhash::quality::RandomState;
 
 use super::{
-    Answer, GroupConfig, GroupMetrics, Key, Outcome, Selection, Value,
+    Answer, Change, GroupConfig, GroupMetrics, Key, Outcome, Selection, Value,
     demand::Demand,
     fence::{Fence, SlotState},
+    omit::{Step, note_hint, omitted},
 };
 use crate::{
     cache::{
@@ -193,31 +194,13 @@ impl Store {
         self.insert(&self.main, hash, key, fresh, now, slot)
     }
 
-    /// As [`keep`](Self::keep), for what a peer had in memory.
-    pub(super) fn keep_peeked(
-        &self,
-        hash: u64,
-        key: &Key,
-        fresh: Fresh,
-        now: Moment,
-        slot: SlotState,
-    ) -> bool {
-        !self.fence.changed_within(hash, now, self.quiet)
-            && self.insert(&self.main, hash, key, fresh, now, slot)
+    /// Whether an invalidation of this slot came so lately that peers may not have heard of it.
+    pub(super) fn is_quiet(&self, hash: u64, now: Moment) -> bool {
+        self.fence.changed_within(hash, now, self.quiet)
     }
 
-    /// As [`keep_peeked`](Self::keep_peeked), unless there is something of the key already, which is as new or newer.
-    pub(super) fn keep_handed_over(
-        &self,
-        hash: u64,
-        key: &Key,
-        fresh: Fresh,
-        now: Moment,
-        slot: SlotState,
-    ) -> bool {
-        if self.fence.changed_within(hash, now, self.quiet) {
-            return false;
-        }
+    /// As [`keep`](Self::keep), unless there is something of the key already, which is as new or newer.
+    pub(super) fn keep_new(&self, hash: u64, key: &Key, fresh: Fresh, now: Moment, slot: SlotState) -> bool {
         let (content, until) = fresh.into_parts();
         let unchanged = || self.fence.state(hash) == slot;
         matches!(self.main.insert_new(hash, key.clone(), content, until, now, unchanged), Inserted::Stored)
@@ -233,7 +216,7 @@ impl Store {
     /// Keeps a copy of what the owner answered, for a moment, if the key is in demand here. Whether it was kept.
     pub(super) fn keep_copy(&self, hash: u64, key: &Key, fresh: Fresh, now: Moment, slot: SlotState) -> bool {
         let Some(hot) = &self.hot else { return false };
-        if !hot.demand.is_high(hash) || self.fence.changed_within(hash, now, self.quiet) {
+        if !hot.demand.is_high(hash) {
             return false;
         }
         let until = fresh.until.min(now.saturating_add(hot.ttl()));
@@ -258,7 +241,7 @@ impl Store {
     ) -> bool {
         // What may not be kept at all still ends what it is newer than.
         let (content, until) = fresh.into_parts();
-        let unchanged = || self.fence.state(hash) == slot;
+        let unchanged = || self.fence.state(hash) == slot || omitted(Step::SlotCheckAtStore);
         matches!(cache.insert_if(hash, key.clone(), content, until, now, unchanged), Inserted::Stored)
     }
 
@@ -274,16 +257,38 @@ impl Store {
 
     fn invalidate_key(&self, key: &[u8], now: Moment) -> bool {
         let hash = self.hash(key);
+        note_hint(hash);
         let own = self.main.remove_with(hash, key, || self.fence.change(hash, now));
         // The slot has changed already, so that no copy comes in between.
         let copy = self.hot.as_ref().is_some_and(|hot| hot.copies.remove_with(hash, key, || {}));
         own || copy
     }
 
+    /// Applies row `seq` of the log. How many entries there were.
+    pub(super) fn apply(&self, seq: u64, change: &Change, now: Moment) -> u64 {
+        match change {
+            Change::Key(key) => {
+                let (key, hash) = (key.as_bytes(), self.hash(key.as_bytes()));
+                let own = self.main.remove_with(hash, key, || self.fence.apply(hash, seq, now));
+                let copy = self.hot.as_ref().is_some_and(|hot| hot.copies.remove_with(hash, key, || {}));
+                u64::from(own) + u64::from(copy)
+            }
+            Change::Prefix(prefix) => {
+                let bump = |shard, shards| self.fence.apply_shard(shard, shards, seq, now);
+                self.remove_prefix(prefix, bump)
+            }
+        }
+    }
+
     fn invalidate_prefix(&self, prefix: &[u8], now: Moment) -> u64 {
+        self.remove_prefix(prefix, |shard, shards| self.fence.change_shard(shard, shards, now))
+    }
+
+    /// Drops every key with `prefix`; `bump` is called with each shard's number and that of all shards.
+    fn remove_prefix(&self, prefix: &[u8], bump: impl Fn(usize, usize)) -> u64 {
         let shards = self.main.shard_count();
         let named = |key: &Key| key.as_bytes().starts_with(prefix);
-        let own = self.main.remove_matching(|shard| self.fence.change_shard(shard, shards, now), named);
+        let own = self.main.remove_matching(|shard| bump(shard, shards), named);
         let copies = self.hot.as_ref().map_or(0, |hot| hot.copies.remove_matching(|_| {}, named));
         (own + copies) as u64
     }

@@ -11,7 +11,7 @@ use crate::{
     error::ErrorCode,
     group::{
         Answer, Group, Groups, HANDOVER_KEYS_MAX, Handover, Invalidation, Key, PEEKED_BYTES_MAX, PeerAnswer,
-        PeerWord, Selection, check_key,
+        PeerWord, Position, Selection, check_key,
     },
     telemetry::{NodeMetrics, field},
 };
@@ -31,6 +31,31 @@ pub(super) struct Callee {
 pub(super) struct CalleeError {
     pub(super) code: ErrorCode,
     pub(super) detail: String,
+}
+
+/// How a caller wants its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum How {
+    /// From where the log of changes is applied up to here.
+    Within(Option<Position>),
+    /// By a load, whatever is in memory.
+    Afresh,
+}
+
+impl How {
+    pub(super) const fn new(is_fresh: bool, need: Option<Position>) -> Self {
+        if is_fresh { Self::Afresh } else { Self::Within(need) }
+    }
+}
+
+/// What is said of several keys.
+#[derive(Debug)]
+pub(super) struct Told {
+    /// The digest of the group's definition.
+    pub(super) digest: u64,
+    /// Up to where the log was applied before the look.
+    pub(super) cursor: Option<Position>,
+    pub(super) words: Vec<PeerWord>,
 }
 
 impl CalleeError {
@@ -56,19 +81,18 @@ impl Callee {
         key: &[u8],
         budget: Option<Duration>,
         epoch: Option<&str>,
-        is_fresh: bool,
+        how: How,
     ) -> Result<PeerAnswer, CalleeError> {
         let group = self.target(group, key)?;
         self.note_epoch(epoch);
         self.check_view()?;
         let deadline = Instant::now() + self.budget(budget);
-        let result = if is_fresh {
-            group.fresh_as_owner(key, deadline).await
-        } else {
-            group.get_as_owner(key, deadline).await
+        let result = match how {
+            How::Afresh => group.fresh_as_owner(key, deadline).await,
+            How::Within(need) => group.get_as_owner(key, need, deadline).await,
         };
         self.metrics.peer_served(result.is_ok());
-        result.map(|answer| told(&group, answer)).map_err(|error| {
+        result.map(|(answer, cursor)| told(&group, answer, cursor)).map_err(|error| {
             tracing::debug!(
                 { field::GROUP } = %group.name(),
                 error = &error as &dyn std::error::Error,
@@ -78,26 +102,29 @@ impl Callee {
         })
     }
 
-    /// Answers as owner of several keys: of the first ones, as many as a message may hold. With the digest of the
-    /// group's definition.
+    /// Answers as owner of several keys: of the first ones, as many as a message may hold.
     pub(super) async fn get_many(
         &self,
         group: &str,
         keys: &[Key],
         only_cached: bool,
+        need: Option<Position>,
         budget: Duration,
         epoch: &str,
-    ) -> Result<(u64, Vec<PeerWord>), CalleeError> {
+    ) -> Result<Told, CalleeError> {
         let group = self.group(group)?;
         check_count(keys.len())?;
         self.note_epoch(Some(epoch));
         self.check_view()?;
         let deadline = Instant::now() + self.budget(Some(budget));
-        let results = group.get_many_as_owner(keys, only_cached, deadline).await;
+        let (cursor, results) = group
+            .get_many_as_owner(keys, only_cached, need, deadline)
+            .await
+            .map_err(|error| CalleeError::new(error.code(), error.to_string()))?;
         let mut words: Vec<PeerWord> = Vec::with_capacity(results.len());
         let mut bytes = 0;
         for result in results {
-            let word = result.map(|answer| answer.map(|answer| told(&group, answer)));
+            let word = result.map(|answer| answer.map(|answer| told(&group, answer, cursor)));
             let value = word.as_ref().ok().and_then(|word| word.as_ref()?.value.as_ref());
             bytes += value.map_or(0, |value| value.bytes().len());
             if bytes > PEEKED_BYTES_MAX && !words.is_empty() {
@@ -108,7 +135,7 @@ impl Callee {
             }
             words.push(word.map_err(|error| error.code()));
         }
-        Ok((group.digest(), words))
+        Ok(Told { digest: group.digest(), cursor, words })
     }
 
     /// Whether this node knows the others; else it would load what they own.
@@ -124,7 +151,8 @@ impl Callee {
     /// What is in memory.
     pub(super) fn peek(&self, group: &str, key: &[u8]) -> Result<Option<PeerAnswer>, CalleeError> {
         let group = self.target(group, key)?;
-        Ok(group.peek(key).map(|answer| told(&group, answer)))
+        let cursor = group.cursor();
+        Ok(group.peek(key).map(|answer| told(&group, answer, cursor)))
     }
 
     /// What is in memory of several keys: of the first ones, as many as a message may hold.
@@ -135,10 +163,11 @@ impl Callee {
     ) -> Result<Vec<Option<PeerAnswer>>, CalleeError> {
         let group = self.group(group)?;
         check_count(keys.len())?;
+        let cursor = group.cursor();
         let mut answers = Vec::with_capacity(keys.len());
         let mut bytes = 0;
         for key in keys {
-            let answer = group.peek(key.as_bytes()).map(|answer| told(&group, answer));
+            let answer = group.peek(key.as_bytes()).map(|answer| told(&group, answer, cursor));
             bytes += answer
                 .as_ref()
                 .and_then(|answer| answer.value.as_ref())
@@ -151,13 +180,17 @@ impl Callee {
         Ok(answers)
     }
 
-    /// Drops keys here.
-    pub(super) fn invalidate(&self, invalidation: &Invalidation) -> Result<u64, CalleeError> {
+    /// Drops keys here; where a position of the log is named, when the log is applied so far.
+    pub(super) async fn invalidate(&self, invalidation: &Invalidation) -> Result<u64, CalleeError> {
         let group = self.group(invalidation.group.as_str())?;
         if let Selection::Keys(keys) = &invalidation.selection {
             check_count(keys.len())?;
         }
-        Ok(group.invalidate_for_peer(&invalidation.selection))
+        let selection = &invalidation.selection;
+        let Some(position) = invalidation.position else { return Ok(group.invalidate_for_peer(selection)) };
+        let deadline = Instant::now() + self.budget(Some(invalidation.budget));
+        let applied = group.invalidate_by_log(selection, position, deadline).await;
+        applied.map_err(|error| CalleeError::new(error.code(), error.to_string()))
     }
 
     /// Fetches keys from a node that leaves; how many were kept.
@@ -214,13 +247,14 @@ fn check_count(count: usize) -> Result<(), CalleeError> {
 }
 
 /// An answer with its times as durations, which is how they cross the wire.
-fn told(group: &Group, answer: Answer) -> PeerAnswer {
+fn told(group: &Group, answer: Answer, cursor: Option<Position>) -> PeerAnswer {
     let now = group.now();
     PeerAnswer {
         age: answer.age(now),
         remaining: answer.remaining(now),
         outcome: answer.outcome,
         digest: group.digest(),
+        cursor,
         value: answer.value,
     }
 }

@@ -13,9 +13,10 @@ use crate::{
     cluster::{Address, Epoch, Node, View, ViewCell},
     error::ErrorCode,
     group::{
-        ContentKind, Group, GroupConfig, GroupName, GroupParts, GroupSettings, Groups, HANDOVER_KEYS_MAX,
-        Handover, Invalidation, Key, LoadError, Outcome, PEEKED_BYTES_MAX, PeekMany, PeerAnswer, PeerBatch,
-        PeerError, PeerRequest, PeerTransport, Peers, Selection, Value,
+        ContentKind, Group, GroupConfig, GroupLog, GroupName, GroupParts, GroupSettings, Groups,
+        HANDOVER_KEYS_MAX, Handover, Invalidation, Key, LoadError, LogCell, LogId, Outcome, PEEKED_BYTES_MAX,
+        PeekMany, PeerAnswer, PeerBatch, PeerError, PeerRequest, PeerTransport, Peers, Position, Selection,
+        Value,
     },
     net::Tls,
     origin::MapLoader,
@@ -31,6 +32,10 @@ pub(super) struct Callee {
     pub(super) origin: Arc<MapLoader>,
     leaver: Arc<Groups>,
 }
+
+/// A group that goes by a log of changes, and up to where it has applied it.
+const LOGGED: &str = "logged";
+const APPLIED: Position = Position { log: LogId(0xfedc_ba98_7654_3210), seq: u64::MAX - 1 };
 
 /// Who has left.
 const LEAVER: &str = "localhost:9";
@@ -101,8 +106,33 @@ fn groups(
     let settings =
         GroupSettings { digest: DIGEST, peer_timeout: Duration::from_secs(10), ..GroupSettings::default() };
     let name = GroupName::new("scores").expect("a name");
+    let cell = LogCell::new();
+    let log = Some(GroupLog { cell: Arc::clone(&cell), append: None });
+    let logged = GroupParts {
+        loader: Box::new(MapLoader::new([(key("a"), Value::text("1"))])),
+        peers: Arc::clone(&parts.peers),
+        clock: Arc::clone(&parts.clock),
+        tasks: parts.tasks.clone(),
+        metrics: parts.metrics.clone(),
+        log,
+    };
     let group = Group::new(name, GroupConfig::default(), settings, parts);
-    Arc::new(Groups::new([group], None).expect("one group"))
+    let name = GroupName::new(LOGGED).expect("a name");
+    let logged = Group::new(name, GroupConfig::default(), settings, logged);
+    logged.set_logged(true);
+    cell.advance(APPLIED);
+    tokio::spawn({
+        let group = Arc::clone(&logged);
+        // Reads a log in which nothing happens.
+        async move {
+            loop {
+                let look = cell.begin_look();
+                cell.end_look(look, Some(group.now()));
+                let _ = tokio::time::timeout(Duration::from_millis(20), cell.wanted()).await;
+            }
+        }
+    });
+    Arc::new(Groups::new([group, logged], None).expect("two groups"))
 }
 
 pub(super) fn request(group: &str, key: impl AsRef<[u8]>) -> PeerRequest {
@@ -113,6 +143,7 @@ pub(super) fn request(group: &str, key: impl AsRef<[u8]>) -> PeerRequest {
         budget: Duration::from_secs(5),
         digest: DIGEST,
         is_fresh: false,
+        need: None,
         trace: None,
     }
 }
@@ -131,6 +162,7 @@ pub(super) async fn test_all(transport: &dyn PeerTransport, node: &Node, callee:
     a_look_at_many_keeps_their_order(transport, node, callee).await;
     named_keys_are_fetched(transport, node, callee).await;
     keys_are_dropped(transport, node, callee).await;
+    what_is_needed_of_the_log_is_held_to(transport, node, callee).await;
     what_is_too_much_is_refused(transport, node).await;
     signs_of_life(transport, node).await;
 }
@@ -219,6 +251,7 @@ fn batch(group: &str, keys: &[&str], only_cached: bool) -> PeerBatch {
         budget: Duration::from_secs(5),
         digest: DIGEST,
         only_cached,
+        need: None,
     }
 }
 
@@ -312,7 +345,7 @@ fn handover(group: &str, from: &str, keys: impl IntoIterator<Item = Key>) -> Han
 async fn named_keys_are_fetched(transport: &dyn PeerTransport, node: &Node, callee: &Callee) {
     let leaver = callee.leaver.get("scores").expect("it has one");
     let deadline = tokio::time::Instant::now() + Duration::from_secs(5);
-    leaver.get_as_owner(LEFT_KEY.as_bytes(), deadline).await.expect("its database has it");
+    leaver.get_as_owner(LEFT_KEY.as_bytes(), None, deadline).await.expect("its database has it");
     let loads = callee.origin.loads();
     let named = handover("scores", LEAVER, [key(LEFT_KEY), key("not in its memory")]);
     transport.handover(node, &named).await.expect("accepted");
@@ -328,7 +361,7 @@ async fn named_keys_are_fetched(transport: &dyn PeerTransport, node: &Node, call
 
 fn invalidation(group: &str, selection: Selection) -> Invalidation {
     let group = GroupName::new(group).expect("a name");
-    Invalidation { group, selection, budget: Duration::from_secs(5) }
+    Invalidation { group, selection, position: None, budget: Duration::from_secs(5) }
 }
 
 async fn keys_are_dropped(transport: &dyn PeerTransport, node: &Node, callee: &Callee) {
@@ -350,6 +383,52 @@ async fn keys_are_dropped(transport: &dyn PeerTransport, node: &Node, callee: &C
     assert_eq!(drop(Selection::Keys(most)).await, 0, "the most keys at their longest fit");
     let unknown = transport.invalidate(node, &invalidation("nobody", Selection::Keys(vec![key("a")]))).await;
     assert!(matches!(unknown, Err(PeerError::Refused(ErrorCode::GroupNotFound))), "{unknown:?}");
+}
+
+async fn what_is_needed_of_the_log_is_held_to(transport: &dyn PeerTransport, node: &Node, callee: &Callee) {
+    let behind =
+        |result: &Result<_, PeerError>| matches!(result, Err(PeerError::Refused(ErrorCode::PeerUnavailable)));
+    let needs = [
+        (None, true),
+        (Some(APPLIED), true),
+        (Some(Position { seq: 0, ..APPLIED }), true),
+        (Some(Position { seq: u64::MAX, ..APPLIED }), false),
+        (Some(Position { log: LogId(1), seq: 0 }), false),
+    ];
+    for (need, is_met) in needs {
+        let asked = PeerRequest { need, ..request(LOGGED, "a") };
+        let answer = transport.get(node, &asked).await.map(|answer| answer.cursor);
+        assert_eq!(answer.as_ref().ok(), is_met.then_some(&Some(APPLIED)), "{need:?}");
+        assert!(is_met || behind(&answer), "another node may do better: {answer:?}");
+        let words = transport.get_many(node, &PeerBatch { need, ..batch(LOGGED, &["a"], true) }).await;
+        let cursor = words
+            .as_ref()
+            .ok()
+            .map(|words| words[0].as_ref().ok().and_then(Option::as_ref).expect("it is in memory").cursor);
+        // What needs nothing is told nothing over HTTP, where older nodes ask the same.
+        let told = [Some(APPLIED), need.and(Some(APPLIED))];
+        assert!(
+            if is_met { told.map(Some).contains(&cursor) } else { cursor.is_none() },
+            "{need:?}: {words:?}"
+        );
+        let drop = Invalidation { position: need, ..invalidation(LOGGED, Selection::Keys(vec![key("b")])) };
+        assert_eq!(transport.invalidate(node, &drop).await.is_ok(), is_met, "{need:?}");
+    }
+    let peeked = transport.peek(node, &request(LOGGED, "a")).await.expect("an answer");
+    assert_eq!(peeked.expect("it is in memory").cursor, Some(APPLIED));
+    let many = PeekMany {
+        group: GroupName::new(LOGGED).expect("a name"),
+        keys: vec![key("a")],
+        budget: Duration::from_secs(5),
+    };
+    let peeked = transport.peek_many(node, &many).await.expect("an answer");
+    assert_eq!(peeked[0].as_ref().expect("it is in memory").cursor, Some(APPLIED));
+    let plain = transport.get(node, &request("scores", "a")).await.expect("an answer");
+    assert_eq!(plain.cursor, None);
+    let asked = PeerRequest { need: Some(APPLIED), ..request("scores", "a") };
+    let unlogged = transport.get(node, &asked).await.map(|answer| answer.cursor);
+    assert!(behind(&unlogged), "it has no log");
+    assert!(callee.groups.get(LOGGED).expect("it has one").is_logged());
 }
 
 async fn what_is_too_much_is_refused(transport: &dyn PeerTransport, node: &Node) {

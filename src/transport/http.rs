@@ -109,6 +109,10 @@ const EPOCH: &str = "ggcache-epoch";
 const BUDGET_MS: &str = "ggcache-budget-ms";
 /// On requests: `1` if the callee is to load the key whatever it has in memory.
 const FRESH: &str = "ggcache-fresh";
+/// On requests: up to where the callee must have applied the log of changes, as a position is written.
+const NEED: &str = "ggcache-need";
+/// On answers: up to where the callee had applied it before it looked.
+const CURSOR: &str = "ggcache-cursor";
 /// On both: the digest of the group's definition, 16 hex digits.
 const DIGEST: &str = "ggcache-digest";
 /// On answers: where the callee had the answer from.

@@ -11,7 +11,7 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::callee::{Callee, CalleeError};
+use super::callee::{Callee, CalleeError, How};
 use crate::{
     cluster::{Address, Node, View, ViewCell},
     group::{
@@ -150,9 +150,9 @@ impl PeerTransport for MemoryTransport {
         node: &'a Node,
         request: &'a PeerRequest,
     ) -> BoxFuture<'a, Result<PeerAnswer, PeerError>> {
-        let PeerRequest { group, key, budget, is_fresh, .. } = request.clone();
+        let PeerRequest { group, key, budget, is_fresh, need, .. } = request.clone();
         let work = move |callee: Callee| async move {
-            callee.get(group.as_str(), key.as_bytes(), Some(budget), None, is_fresh).await
+            callee.get(group.as_str(), key.as_bytes(), Some(budget), None, How::new(is_fresh, need)).await
         };
         Box::pin(self.carry(node, budget, work))
     }
@@ -162,11 +162,11 @@ impl PeerTransport for MemoryTransport {
         node: &'a Node,
         batch: &'a PeerBatch,
     ) -> BoxFuture<'a, Result<Vec<PeerWord>, PeerError>> {
-        let PeerBatch { group, keys, budget, only_cached, epoch, .. } = batch.clone();
+        let PeerBatch { group, keys, budget, only_cached, epoch, need, .. } = batch.clone();
         let work = move |callee: Callee| async move {
             let epoch = epoch.to_string();
-            let told = callee.get_many(group.as_str(), &keys, only_cached, budget, &epoch).await;
-            told.map(|(_, words)| words)
+            let told = callee.get_many(group.as_str(), &keys, only_cached, need, budget, &epoch).await;
+            told.map(|told| told.words)
         };
         Box::pin(self.carry(node, budget, work))
     }
@@ -197,7 +197,7 @@ impl PeerTransport for MemoryTransport {
         invalidation: &'a Invalidation,
     ) -> BoxFuture<'a, Result<u64, PeerError>> {
         let message = invalidation.clone();
-        let work = move |callee: Callee| async move { callee.invalidate(&message) };
+        let work = move |callee: Callee| async move { callee.invalidate(&message).await };
         Box::pin(self.carry(node, invalidation.budget, work))
     }
 

@@ -203,7 +203,9 @@ async fn strangers_are_refused_over_grpc_and_clients_are_not() {
     let refused = [
         peer.ping(PingRequest {}).await.err(),
         peer.get(get()).await.err(),
-        peer.invalidate(InvalidateRequest { group: "scores".to_owned(), selection: None }).await.err(),
+        peer.invalidate(InvalidateRequest { group: "scores".to_owned(), ..InvalidateRequest::default() })
+            .await
+            .err(),
     ];
     for status in refused {
         let status = status.expect("refused");

@@ -10,7 +10,7 @@ use tonic::{
 
 use super::{
     super::{gate::FROM, sealed::Sealing, tls::PeerTls},
-    convert::{answer_in, handover_out, invalidation_out, keys_out, ms_down, words_in},
+    convert::{answer_in, handover_out, invalidation_out, keys_out, ms_down, position_out, words_in},
     links::Links,
     sealed::SealedChannel,
 };
@@ -120,6 +120,7 @@ impl PeerTransport for GrpcTransport {
             budget_ms: Some(ms_down(request.budget)),
             digest: request.digest,
             fresh: request.is_fresh,
+            need: request.need.map(position_out),
         };
         let mut message = Request::new(message);
         if let Some(trace) = request.trace.and_then(|trace| trace.to_string().parse().ok()) {
@@ -147,6 +148,7 @@ impl PeerTransport for GrpcTransport {
             budget_ms: Some(ms_down(batch.budget)),
             digest: batch.digest,
             only_cached: batch.only_cached,
+            need: batch.need.map(position_out),
         };
         Box::pin(async move {
             let ask = |mut client: Client| async move { client.get_many(message).await };

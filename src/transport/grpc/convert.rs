@@ -11,8 +11,8 @@ use crate::{
     cluster::Address,
     error::ErrorCode,
     group::{
-        ContentKind, GroupName, Handover, Invalidation, Key, Outcome, PeerAnswer, PeerError, PeerWord,
-        Selection, Value,
+        ContentKind, GroupName, Handover, Invalidation, Key, LogId, Outcome, PeerAnswer, PeerError, PeerWord,
+        Position, Selection, Value,
     },
     rpc::peer_v1::{self, invalidate_request, word},
 };
@@ -33,6 +33,7 @@ pub(super) fn answer_out(answer: PeerAnswer) -> peer_v1::Answer {
         age_ms: ms_up(answer.age),
         remaining_ms: ms_down(answer.remaining),
         digest: answer.digest,
+        cursor: answer.cursor.map(position_out),
         value: answer.value.map(|value| peer_v1::Value {
             kind: kind_out(value.kind()).into(),
             bytes: value.bytes().clone(),
@@ -65,7 +66,18 @@ pub(super) fn answer_in(answer: peer_v1::Answer, value_bytes_max: usize) -> Resu
         age: Duration::from_millis(answer.age_ms),
         remaining: Duration::from_millis(answer.remaining_ms),
         digest: answer.digest,
+        cursor: answer.cursor.map(position_in),
     })
+}
+
+/// A place in the log for the wire.
+pub(super) const fn position_out(position: Position) -> peer_v1::Position {
+    peer_v1::Position { log: position.log.0, seq: position.seq }
+}
+
+/// A place in the log from the wire.
+pub(super) const fn position_in(position: peer_v1::Position) -> Position {
+    Position { log: LogId(position.log), seq: position.seq }
 }
 
 /// What is said of several keys, for the wire.
@@ -157,7 +169,12 @@ pub(super) fn invalidation_out(invalidation: &Invalidation) -> peer_v1::Invalida
         Selection::Keys(keys) => invalidate_request::Selection::Keys(peer_v1::Keys { keys: keys_out(keys) }),
         Selection::Prefix(prefix) => invalidate_request::Selection::Prefix(Bytes::copy_from_slice(prefix)),
     };
-    peer_v1::InvalidateRequest { group: invalidation.group.to_string(), selection: Some(selection) }
+    peer_v1::InvalidateRequest {
+        group: invalidation.group.to_string(),
+        selection: Some(selection),
+        position: invalidation.position.map(position_out),
+        budget_ms: Some(ms_down(invalidation.budget)),
+    }
 }
 
 /// An invalidation from the wire.
@@ -171,7 +188,12 @@ pub(super) fn invalidation_in(request: peer_v1::InvalidateRequest) -> Result<Inv
         // Nothing that this version knows: taken for a prefix of nothing, it would drop everything.
         None => return Err("the message names neither keys nor a prefix".to_owned()),
     };
-    Ok(Invalidation { group: group_in(&request.group)?, selection, budget: Duration::MAX })
+    Ok(Invalidation {
+        group: group_in(&request.group)?,
+        selection,
+        position: request.position.map(position_in),
+        budget: request.budget_ms.map_or(Duration::MAX, Duration::from_millis),
+    })
 }
 
 /// A handover for the wire.
@@ -208,6 +230,7 @@ mod tests {
             age: Duration::from_micros(1),
             remaining: Duration::from_micros(1_999),
             digest: u64::MAX,
+            cursor: Some(Position { log: LogId(7), seq: u64::MAX }),
         }
     }
 
@@ -216,6 +239,7 @@ mod tests {
         let read = answer_in(answer_out(answer()), 3).expect("well formed");
         assert_eq!((read.age, read.remaining), (Duration::from_millis(1), Duration::from_millis(1)));
         assert_eq!((read.value, read.outcome, read.digest), (answer().value, Outcome::HotHit, u64::MAX));
+        assert_eq!(read.cursor, answer().cursor);
     }
 
     #[test]
@@ -238,7 +262,7 @@ mod tests {
         assert!(matches!(answer_in(newer, 3), Err(PeerError::Unknown(what)) if what.contains("kind")));
         let too_large = answer_in(answer_out(answer()), 2);
         assert!(matches!(too_large, Err(PeerError::Refused(ErrorCode::TooLarge))), "{too_large:?}");
-        let nothing = peer_v1::InvalidateRequest { group: "scores".to_owned(), selection: None };
+        let nothing = peer_v1::InvalidateRequest { group: "scores".to_owned(), ..Default::default() };
         assert!(invalidation_in(nothing).is_err(), "an unknown selection is not all keys");
     }
 }

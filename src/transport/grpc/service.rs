@@ -10,11 +10,11 @@ use tonic::{
 
 use super::{
     super::{
-        callee::{Callee, CalleeError},
+        callee::{Callee, CalleeError, How},
         gate::{FROM, PeerGate},
     },
     REQUEST_BYTES_MAX, SealedRpcs,
-    convert::{answer_out, handover_in, invalidation_in, keys_in, words_out},
+    convert::{answer_out, handover_in, invalidation_in, keys_in, position_in, words_out},
 };
 use crate::{
     access::Verifier,
@@ -88,7 +88,8 @@ impl Peer for PeerRpcs {
         let budget = request.budget_ms.map(Duration::from_millis);
         // Read at one level of the log only.
         let epoch = tracing::enabled!(tracing::Level::DEBUG).then(|| Epoch(request.epoch).to_string());
-        let answered = self.callee.get(&request.group, &request.key, budget, epoch.as_deref(), request.fresh);
+        let how = How::new(request.fresh, request.need.map(position_in));
+        let answered = self.callee.get(&request.group, &request.key, budget, epoch.as_deref(), how);
         let answer = trace::within(trace, trace::spanned("owner", answered)).await;
         answer.map(|answer| Response::new(GetResponse { answer: Some(answer_out(answer)) })).map_err(refused)
     }
@@ -98,8 +99,9 @@ impl Peer for PeerRpcs {
         let keys = keys_in(&request.keys).map_err(malformed)?;
         let budget = self.callee.budget(request.budget_ms.map(Duration::from_millis));
         let epoch = Epoch(request.epoch).to_string();
-        let told = self.callee.get_many(&request.group, &keys, request.only_cached, budget, &epoch).await;
-        told.map(|(_, words)| Response::new(GetManyResponse { words: words_out(words) })).map_err(refused)
+        let (group, need) = (&request.group, request.need.map(position_in));
+        let told = self.callee.get_many(group, &keys, request.only_cached, need, budget, &epoch).await;
+        told.map(|told| Response::new(GetManyResponse { words: words_out(told.words) })).map_err(refused)
     }
 
     async fn peek(&self, request: Request<PeekRequest>) -> Result<Response<PeekResponse>, Status> {
@@ -124,7 +126,7 @@ impl Peer for PeerRpcs {
         request: Request<InvalidateRequest>,
     ) -> Result<Response<InvalidateResponse>, Status> {
         let invalidation = invalidation_in(request.into_inner()).map_err(malformed)?;
-        let entries = self.callee.invalidate(&invalidation).map_err(refused)?;
+        let entries = self.callee.invalidate(&invalidation).await.map_err(refused)?;
         Ok(Response::new(InvalidateResponse { entries }))
     }
 

@@ -14,8 +14,8 @@ use super::{
         sealed::Sealing,
         tls::PeerTls,
     },
-    AGE_MS, BATCH_PATH, BUDGET_MS, DIGEST, EPOCH, ERROR, FRESH, HANDOVER_PATH, INVALIDATE_PATH, OUTCOME,
-    OWNER_PATH, PEEK_MANY_PATH, PEEK_PATH, PING_PATH, REMAINING_MS,
+    AGE_MS, BATCH_PATH, BUDGET_MS, CURSOR, DIGEST, EPOCH, ERROR, FRESH, HANDOVER_PATH, INVALIDATE_PATH, NEED,
+    OUTCOME, OWNER_PATH, PEEK_MANY_PATH, PEEK_PATH, PING_PATH, REMAINING_MS,
     frame::{self, ANSWER_BYTES_MAX},
     message::{ANSWER_ROOM, HandoverMessage, InvalidateMessage, PeekManyMessage, PeekedMessage},
 };
@@ -154,6 +154,9 @@ impl HttpTransport {
             .timeout(request.budget);
         if request.is_fresh {
             asked = asked.header(FRESH, "1");
+        }
+        if let Some(need) = request.need {
+            asked = asked.header(NEED, need.to_string());
         }
         if let Some(trace) = request.trace {
             asked = asked.header(TRACEPARENT, trace.to_string());
@@ -381,12 +384,14 @@ fn head(headers: &HeaderMap) -> Result<PeerAnswer, PeerError> {
         .map_err(|_| PeerError::Unknown(format!("the header {OUTCOME} names no outcome")))?;
     let digest = u64::from_str_radix(text(DIGEST)?, 16)
         .map_err(|_| PeerError::Malformed(format!("the header {DIGEST} is no digest")))?;
+    let cursor = header(headers, CURSOR).map(str::parse).transpose();
     Ok(PeerAnswer {
         value: None,
         outcome,
         age: Duration::from_millis(number(AGE_MS)?),
         remaining: Duration::from_millis(number(REMAINING_MS)?),
         digest,
+        cursor: cursor.map_err(|error| PeerError::Malformed(format!("the header {CURSOR} is {error}")))?,
     })
 }
 

@@ -1,9 +1,10 @@
 //! The bodies of `POST /_ggcache.v1/batch`, which carry most of what nodes say to each other: bytes with lengths, since
 //! text would cost more than all else on the way.
 //!
-//! Numbers are little endian. A request is the version (1), flags (bit 0: from memory only), the epoch and the digest (8
-//! bytes each), the group's name (1 byte of length), the number of keys (2 bytes), and each key (2 bytes of length). An
-//! answer is the version (1), the callee's digest, the number of answers (2 bytes), and each answer: one byte that tells
+//! Numbers are little endian. A request is the version, flags (bit 0: from memory only), the epoch and the digest (8
+//! bytes each), in version 2 the log's id and the sequence number that the callee must have applied (8 bytes each), the group's name (1 byte of length), the number of keys (2 bytes), and each key (2 bytes of length). An
+//! answer is the request's version, the callee's digest, in version 2 whether it has a log (1 byte) and if so its id and the
+//! cursor (8 bytes each), the number of answers (2 bytes), and each answer: one byte that tells
 //! what it is ([`NOTHING`] in memory, [`VALUE`], [`ABSENT`] or [`ERROR`]), and for a value or an absence the outcome (1
 //! byte of length), age and remaining time (8 bytes each, in milliseconds) and, for a value, its media type (1 byte of
 //! length) and bytes (4 bytes of length); for an error the code (1 byte of length).
@@ -19,12 +20,15 @@ use crate::{
     cluster::Epoch,
     error::ErrorCode,
     group::{
-        ContentKind, GROUP_NAME_BYTES_MAX, GroupName, HANDOVER_KEYS_MAX, KEY_BYTES_MAX, Key, PeerAnswer,
-        PeerBatch, PeerError, PeerWord, Value,
+        ContentKind, GROUP_NAME_BYTES_MAX, GroupName, HANDOVER_KEYS_MAX, KEY_BYTES_MAX, Key, LogId,
+        PeerAnswer, PeerBatch, PeerError, PeerWord, Position, Value,
     },
 };
 
-const VERSION: u8 = 1;
+/// Without a log of changes.
+const PLAIN: u8 = 1;
+/// With what is needed of the callee's log. What is not needed is asked for in the older version, which all nodes know.
+const WITH_LOG: u8 = 2;
 /// What versions to come may be called.
 const VERSIONS_MAX: u8 = 31;
 const ONLY_CACHED: u8 = 1;
@@ -36,7 +40,7 @@ const ERROR: u8 = 3;
 
 /// The largest request, in bytes.
 const BATCH_BYTES_MAX: usize =
-    2 + 8 + 8 + 1 + GROUP_NAME_BYTES_MAX + 2 + HANDOVER_KEYS_MAX * (2 + KEY_BYTES_MAX);
+    2 + 8 + 8 + 16 + 1 + GROUP_NAME_BYTES_MAX + 2 + HANDOVER_KEYS_MAX * (2 + KEY_BYTES_MAX);
 const _: () = assert!(BATCH_BYTES_MAX <= BODY_BYTES_MAX, "a request is read to its end");
 /// What one answer takes beside its value at most, in bytes.
 pub(super) const ANSWER_BYTES_MAX: usize = 512;
@@ -44,20 +48,26 @@ pub(super) const ANSWER_BYTES_MAX: usize = 512;
 /// What a request says, beside its budget.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct BatchFrame {
+    pub(super) version: u8,
     pub(super) group: GroupName,
     pub(super) keys: Vec<Key>,
     pub(super) epoch: Epoch,
     pub(super) digest: u64,
     pub(super) only_cached: bool,
+    pub(super) need: Option<Position>,
 }
 
 /// A request's body.
 pub(super) fn write_batch(batch: &PeerBatch) -> Vec<u8> {
     let keys: usize = batch.keys.iter().map(|key| 2 + key.as_bytes().len()).sum();
-    let mut out = Vec::with_capacity(2 + 8 + 8 + 1 + batch.group.as_str().len() + 2 + keys);
-    out.extend([VERSION, if batch.only_cached { ONLY_CACHED } else { 0 }]);
+    let version = if batch.need.is_some() { WITH_LOG } else { PLAIN };
+    let mut out = Vec::with_capacity(2 + 8 + 8 + 16 + 1 + batch.group.as_str().len() + 2 + keys);
+    out.extend([version, if batch.only_cached { ONLY_CACHED } else { 0 }]);
     out.extend(batch.epoch.0.to_le_bytes());
     out.extend(batch.digest.to_le_bytes());
+    if let Some(need) = batch.need {
+        write_position(&mut out, need);
+    }
     write_short(&mut out, batch.group.as_str());
     out.extend((batch.keys.len() as u16).to_le_bytes());
     for key in &batch.keys {
@@ -70,7 +80,7 @@ pub(super) fn write_batch(batch: &PeerBatch) -> Vec<u8> {
 /// Whether a request is of a version that this node reads.
 pub(super) fn is_known(body: &[u8]) -> bool {
     // A first byte beyond those is no version of anything.
-    body.first().is_none_or(|version| *version <= VERSION || *version > VERSIONS_MAX)
+    body.first().is_none_or(|version| *version <= WITH_LOG || *version > VERSIONS_MAX)
 }
 
 /// Reads a request's body.
@@ -79,10 +89,11 @@ pub(super) fn is_known(body: &[u8]) -> bool {
 /// What is wrong with it, for the caller.
 pub(super) fn read_batch(body: &[u8]) -> Result<BatchFrame, String> {
     let mut input = Input(body);
-    input.version()?;
+    let version = input.version()?;
     let flags = input.byte()?;
     let epoch = Epoch(input.number()?);
     let digest = input.number()?;
+    let need = if version == WITH_LOG { Some(input.position()?) } else { None };
     let group = GroupName::new(input.short()?).map_err(|error| error.to_string())?;
     let count = usize::from(u16::from_le_bytes(input.array()?));
     if count > HANDOVER_KEYS_MAX {
@@ -94,16 +105,22 @@ pub(super) fn read_batch(body: &[u8]) -> Result<BatchFrame, String> {
         keys.push(Key::new(input.bytes(length)?).map_err(|error| error.to_string())?);
     }
     input.end()?;
-    Ok(BatchFrame { group, keys, epoch, digest, only_cached: flags & ONLY_CACHED != 0 })
+    Ok(BatchFrame { version, group, keys, epoch, digest, only_cached: flags & ONLY_CACHED != 0, need })
 }
 
-/// An answer's body.
-pub(super) fn write_words(digest: u64, words: &[PeerWord]) -> Vec<u8> {
+/// An answer's body, in the request's version.
+pub(super) fn write_words(version: u8, digest: u64, cursor: Option<Position>, words: &[PeerWord]) -> Vec<u8> {
     let values = words.iter().filter_map(|word| word.as_ref().ok()?.as_ref()?.value.as_ref());
     let bytes: usize = values.map(|value| value.bytes().len()).sum();
-    let mut out = Vec::with_capacity(1 + 8 + 2 + words.len() * 64 + bytes);
-    out.push(VERSION);
+    let mut out = Vec::with_capacity(1 + 8 + 17 + 2 + words.len() * 64 + bytes);
+    out.push(version);
     out.extend(digest.to_le_bytes());
+    if version == WITH_LOG {
+        out.push(u8::from(cursor.is_some()));
+        if let Some(cursor) = cursor {
+            write_position(&mut out, cursor);
+        }
+    }
     out.extend((words.len() as u16).to_le_bytes());
     for word in words {
         match word {
@@ -163,15 +180,20 @@ fn read_all_words(body: &[u8], value_bytes_max: usize) -> Result<Vec<PeerWord>, 
         return Err(unknown("the message's version"));
     }
     let mut input = Input(body);
-    input.version()?;
+    let version = input.version()?;
     let digest = input.number()?;
+    let has_log = version == WITH_LOG && input.byte()? != 0;
+    let cursor = if has_log { Some(input.position()?) } else { None };
     let count = usize::from(u16::from_le_bytes(input.array()?));
     // Each answer has a byte at least.
     let mut words = Vec::with_capacity(count.min(input.0.len()));
     for _ in 0..count {
         words.push(match input.byte()? {
             NOTHING => Ok(None),
-            what @ (VALUE | ABSENT) => input.answer(what == VALUE, digest, value_bytes_max)?.map(Some),
+            what @ (VALUE | ABSENT) => {
+                let answer = input.answer(what == VALUE, digest, value_bytes_max)?;
+                answer.map(|answer| Some(PeerAnswer { cursor, ..answer }))
+            }
             // Newer versions may have codes that this one does not know: it is well, and can't answer.
             ERROR => Err(ErrorCode::from_name(input.short()?).unwrap_or(ErrorCode::PeerUnavailable)),
             _ => return Err(unknown("the kind of an answer")),
@@ -179,6 +201,11 @@ fn read_all_words(body: &[u8], value_bytes_max: usize) -> Result<Vec<PeerWord>, 
     }
     input.end()?;
     Ok(words)
+}
+
+fn write_position(out: &mut Vec<u8>, position: Position) {
+    out.extend(position.log.0.to_le_bytes());
+    out.extend(position.seq.to_le_bytes());
 }
 
 /// At most 255 bytes of text.
@@ -217,10 +244,14 @@ impl<'a> Input<'a> {
         std::str::from_utf8(self.bytes(length)?).map_err(|_| "a name in the message is not text".to_owned())
     }
 
-    fn version(&mut self) -> Result<(), String> {
+    fn position(&mut self) -> Result<Position, String> {
+        Ok(Position { log: LogId(self.number()?), seq: self.number()? })
+    }
+
+    fn version(&mut self) -> Result<u8, String> {
         match self.byte()? {
-            VERSION => Ok(()),
-            version => Err(format!("the message is of version {version}, and this node reads {VERSION}")),
+            version @ (PLAIN | WITH_LOG) => Ok(version),
+            version => Err(format!("the message is of version {version}, and this node reads 1 and 2")),
         }
     }
 
@@ -245,7 +276,7 @@ impl<'a> Input<'a> {
         } else {
             None
         };
-        Ok(Ok(PeerAnswer { value, outcome, age, remaining, digest }))
+        Ok(Ok(PeerAnswer { value, outcome, age, remaining, digest, cursor: None }))
     }
 
     fn end(&self) -> Result<(), String> {
@@ -260,6 +291,8 @@ mod tests {
     use super::*;
     use crate::group::Outcome;
 
+    const NEED: Position = Position { log: LogId(5), seq: 77 };
+
     fn batch(keys: &[&[u8]], only_cached: bool) -> PeerBatch {
         PeerBatch {
             group: GroupName::new("scores").expect("a name"),
@@ -268,6 +301,7 @@ mod tests {
             budget: Duration::from_secs(1),
             digest: 9,
             only_cached,
+            need: only_cached.then_some(NEED),
         }
     }
 
@@ -278,6 +312,7 @@ mod tests {
             age: Duration::from_millis(3),
             remaining: Duration::from_millis(4),
             digest: 9,
+            cursor: Some(NEED),
         };
         vec![
             Ok(None),
@@ -295,14 +330,22 @@ mod tests {
             let read = read_batch(&write_batch(&batch)).expect("well formed");
             assert_eq!((read.keys, read.only_cached), (batch.keys, only_cached));
             assert_eq!((read.epoch, read.digest, read.group), (batch.epoch, 9, batch.group));
+            assert_eq!((read.need, read.version), (batch.need, if only_cached { WITH_LOG } else { PLAIN }));
         }
-        assert_eq!(read_words(&write_words(9, &words()), 1_000).expect("well formed"), words());
+        let read = |version, cursor| {
+            read_words(&write_words(version, 9, cursor, &words()), 1_000).expect("well formed")
+        };
+        assert_eq!(read(WITH_LOG, Some(NEED)), words());
+        for (version, cursor) in [(WITH_LOG, None), (PLAIN, Some(NEED))] {
+            let answer = read(version, cursor)[1].clone().expect("an answer").expect("a value");
+            assert_eq!(answer.cursor, None);
+        }
     }
 
     #[test]
     fn a_message_that_is_cut_or_goes_on_is_refused() {
         let request = write_batch(&batch(&[b"a", b"bc"], true));
-        let answer = write_words(9, &words());
+        let answer = write_words(WITH_LOG, 9, Some(NEED), &words());
         for length in 0..request.len() {
             assert!(read_batch(&request[..length]).is_err());
         }
@@ -312,13 +355,13 @@ mod tests {
         assert!(read_batch(&[&request[..], &[0]].concat()).is_err());
         assert!(read_words(&[&answer[..], &[0]].concat(), 1_000).is_err());
         let mut newer = request;
-        newer[0] = 2;
-        assert!(read_batch(&newer).expect_err("another version").contains("version 2"));
+        newer[0] = 3;
+        assert!(read_batch(&newer).expect_err("another version").contains("version 3"));
     }
 
     #[test]
     fn a_value_above_the_limit_is_one_answer_s_fault() {
-        let read = read_words(&write_words(9, &words()), 10).expect("well formed");
+        let read = read_words(&write_words(WITH_LOG, 9, Some(NEED), &words()), 10).expect("well formed");
         assert_eq!(read[2], Err(ErrorCode::TooLarge));
         assert_eq!(read[1], words()[1]);
     }
@@ -328,7 +371,7 @@ mod tests {
         fn nothing_panics(bytes: Vec<u8>, at in 0_usize..64, byte: u8) {
             let _ = read_batch(&bytes);
             let _ = read_words(&bytes, 100);
-            for mut message in [write_batch(&batch(&[b"a", b"bc"], true)), write_words(9, &words())] {
+            for mut message in [write_batch(&batch(&[b"a", b"bc"], true)), write_words(WITH_LOG, 9, Some(NEED), &words())] {
                 let at = at % message.len();
                 message[at] = byte;
                 let _ = read_batch(&message);

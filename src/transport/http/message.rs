@@ -7,7 +7,10 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use crate::{
     cluster::Address,
     codec::{base64url_decode, base64url_encode},
-    group::{ContentKind, GroupName, Handover, Invalidation, Key, PeekMany, PeerAnswer, Selection, Value},
+    group::{
+        ContentKind, GroupName, Handover, Invalidation, Key, PeekMany, PeerAnswer, Position, PositionError,
+        Selection, Value,
+    },
 };
 
 /// The body of `POST /_ggcache.v1/invalidate`: keys, or a prefix.
@@ -18,6 +21,9 @@ pub(super) struct InvalidateMessage {
     keys: Option<Vec<String>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     prefix: Option<String>,
+    /// Up to where the callee is to apply the log of changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    position: Option<String>,
 }
 
 impl From<&Invalidation> for InvalidateMessage {
@@ -26,7 +32,12 @@ impl From<&Invalidation> for InvalidateMessage {
             Selection::Keys(keys) => (Some(keys_out(keys)), None),
             Selection::Prefix(prefix) => (None, Some(base64url_encode(prefix))),
         };
-        Self { group: invalidation.group.to_string(), keys, prefix }
+        Self {
+            group: invalidation.group.to_string(),
+            keys,
+            prefix,
+            position: invalidation.position.map(|position| position.to_string()),
+        }
     }
 }
 
@@ -45,7 +56,8 @@ impl InvalidateMessage {
             }
             _ => return Err("the message names keys or a prefix, one of the two".to_owned()),
         };
-        Ok(Invalidation { group: group_of(&self.group)?, selection, budget })
+        let position = self.position.as_deref().map(position_of).transpose()?;
+        Ok(Invalidation { group: group_of(&self.group)?, selection, position, budget })
     }
 }
 
@@ -93,6 +105,9 @@ struct AnswerMessage {
     remaining_ms: u64,
     /// 16 hex digits.
     digest: String,
+    /// Up to where the log of changes was applied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cursor: Option<String>,
 }
 
 impl PeekedMessage {
@@ -115,6 +130,7 @@ impl From<PeerAnswer> for AnswerMessage {
             age_ms: ms_up(answer.age),
             remaining_ms: u64::try_from(answer.remaining.as_millis()).unwrap_or(u64::MAX),
             digest: format!("{:016x}", answer.digest),
+            cursor: answer.cursor.map(|cursor| cursor.to_string()),
         }
     }
 }
@@ -141,6 +157,7 @@ impl AnswerMessage {
             age: Duration::from_millis(self.age_ms),
             remaining: Duration::from_millis(self.remaining_ms),
             digest: u64::from_str_radix(&self.digest, 16).map_err(|_| "a digest is none".to_owned())?,
+            cursor: self.cursor.as_deref().map(position_of).transpose()?,
         })
     }
 }
@@ -190,6 +207,11 @@ fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
 
 fn group_of(name: &str) -> Result<GroupName, String> {
     GroupName::new(name).map_err(|error| error.to_string())
+}
+
+fn position_of(text: &str) -> Result<Position, String> {
+    text.parse()
+        .map_err(|error: PositionError| format!("{:?} is {error}", text.chars().take(60).collect::<String>()))
 }
 
 fn keys_out(keys: &[Key]) -> Vec<String> {

@@ -14,12 +14,12 @@ use tokio::{
 
 use super::{
     super::{
-        callee::{Callee, CalleeError},
+        callee::{Callee, CalleeError, How},
         gate::{FROM, PeerGate},
         sealed::{Gate, LetIn},
     },
-    AGE_MS, Asked, BODY_BYTES_MAX, BUDGET_MS, DIGEST, EPOCH, ERROR, FRESH, Message, OUTCOME, PeerRoute,
-    REMAINING_MS, frame,
+    AGE_MS, Asked, BODY_BYTES_MAX, BUDGET_MS, CURSOR, DIGEST, EPOCH, ERROR, FRESH, Message, NEED, OUTCOME,
+    PeerRoute, REMAINING_MS, frame,
     message::{HandoverMessage, InvalidateMessage, PeekManyMessage, PeekedMessage, ms_up},
 };
 use crate::{
@@ -27,7 +27,7 @@ use crate::{
     cluster::ViewCell,
     codec::{base64url_decode, percent_decode},
     error::ErrorCode,
-    group::{Groups, PeerAnswer},
+    group::{Groups, PeerAnswer, Position, PositionError},
     net::{Connection, Handler, Identity},
     problem::Problem,
     telemetry::{
@@ -130,8 +130,8 @@ impl PeerService {
         }
         let headers = request.headers();
         let epoch = headers.get(EPOCH).and_then(|epoch| epoch.to_str().ok());
-        let is_fresh = headers.contains_key(FRESH);
-        let answered = self.callee.get(group, &key, budget(headers)?, epoch, is_fresh);
+        let how = How::new(headers.contains_key(FRESH), need(headers)?);
+        let answered = self.callee.get(group, &key, budget(headers)?, epoch, how);
         match headers.get(TRACEPARENT).and_then(|trace| TraceContext::parse(trace.as_bytes())) {
             Some(parent) => trace::within(Some(parent), trace::spanned("owner", answered)).await,
             None => answered.await,
@@ -172,26 +172,31 @@ impl PeerService {
             }
             Message::Handover => self.handover(&body, budget).await,
             Message::PeekMany => self.peek_many(&body),
-            Message::Invalidate => self.invalidate(&body, budget),
+            Message::Invalidate => self.invalidate(&body, budget).await,
         }
     }
 
     async fn batch(&self, body: &[u8], budget: Duration) -> Result<Response<Bytes>, CalleeError> {
         if !frame::is_known(body) {
             // The caller goes on with what every version knows.
-            return Err(CalleeError::new(ErrorCode::RouteNotFound, "this node reads batches of version 1"));
+            return Err(CalleeError::new(
+                ErrorCode::RouteNotFound,
+                "this node reads batches of versions 1 and 2",
+            ));
         }
         let batch = frame::read_batch(body).map_err(malformed)?;
         let group = batch.group.as_str();
         let epoch = batch.epoch.to_string();
-        let (digest, words) =
-            self.callee.get_many(group, &batch.keys, batch.only_cached, budget, &epoch).await?;
-        Ok(Response::new(Bytes::from(frame::write_words(digest, &words))))
+        let told = self.callee.get_many(group, &batch.keys, batch.only_cached, batch.need, budget, &epoch);
+        let told = told.await?;
+        let words = frame::write_words(batch.version, told.digest, told.cursor, &told.words);
+        Ok(Response::new(Bytes::from(words)))
     }
 
-    fn invalidate(&self, body: &[u8], budget: Duration) -> Result<Response<Bytes>, CalleeError> {
+    async fn invalidate(&self, body: &[u8], budget: Duration) -> Result<Response<Bytes>, CalleeError> {
         let message = InvalidateMessage::read(body).map_err(malformed)?;
-        let dropped = self.callee.invalidate(&message.into_invalidation(budget).map_err(malformed)?)?;
+        let invalidation = message.into_invalidation(budget).map_err(malformed)?;
+        let dropped = self.callee.invalidate(&invalidation).await?;
         Ok(count(dropped))
     }
 
@@ -270,6 +275,12 @@ fn budget(headers: &HeaderMap) -> Result<Option<Duration>, CalleeError> {
         .ok_or_else(|| malformed(format!("{BUDGET_MS} is not a number of milliseconds")))
 }
 
+fn need(headers: &HeaderMap) -> Result<Option<Position>, CalleeError> {
+    let Some(text) = headers.get(NEED) else { return Ok(None) };
+    let need = text.to_str().map_err(|_| PositionError).and_then(str::parse);
+    need.map(Some).map_err(|error| malformed(format!("{NEED} is {error}")))
+}
+
 async fn body<B>(body: B) -> Result<Bytes, CalleeError>
 where
     B: Body<Error: std::error::Error + Send + Sync + 'static>,
@@ -302,6 +313,9 @@ fn reply(answer: PeerAnswer) -> Response<Bytes> {
     headers.insert(HeaderName::from_static(OUTCOME), HeaderValue::from_static(answer.outcome.as_str()));
     if let Ok(digest) = HeaderValue::try_from(format!("{:016x}", answer.digest)) {
         headers.insert(HeaderName::from_static(DIGEST), digest);
+    }
+    if let Some(cursor) = answer.cursor.and_then(|cursor| HeaderValue::try_from(cursor.to_string()).ok()) {
+        headers.insert(HeaderName::from_static(CURSOR), cursor);
     }
     match answer.value {
         Some(value) => {
