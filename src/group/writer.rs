@@ -68,7 +68,9 @@ pub enum Written {
 
 /// What the present value has to be like for a write to be carried out.
 #[derive(Clone)]
-pub struct Condition(Arc<dyn Fn(Option<&Value>) -> bool + Send + Sync>);
+pub struct Condition(Arc<Holds>);
+
+type Holds = dyn Fn(Option<&Value>) -> bool + Send + Sync;
 
 impl Condition {
     /// One that holds if `holds` says so of the present value, or of there being none.
