@@ -3,21 +3,24 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
+use metrics::Label;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::{
     config::{Config, GroupSection},
     database::{Database, DatabaseConfig},
-    group::{GroupMetrics, GroupName, Loader},
+    group::{GroupMetrics, GroupName, LoadError, Loader},
     limit::Limiter,
     origin::{
-        Budget, Limited, LoadObserver, LoadResult, Observed, Places, TableLoader, TableReport, Timeout,
+        Batched, Breaker, Budget, FailFast, Guarded, Limited, LoadObserver, LoadResult, Observed, Places,
+        Retry, TableLoader, TableReport, Timeout,
     },
-    telemetry::NodeMetrics,
+    telemetry::{NodeMetrics, field},
+    time::BootClock,
 };
 
-/// A table's loader with everything around it.
-type Stack = Limited<Timeout<Budget<Observed<TableLoader, LoadMetrics>>>>;
+/// A table's loader with everything around it; `origin`'s page says why in this order.
+type Stack = FailFast<Limited<Timeout<Batched<Retry<Guarded<Observed<TableLoader, LoadMetrics>>>>>>>;
 
 /// What a group reads.
 pub(super) struct Origin {
@@ -36,7 +39,14 @@ pub(super) struct Origin {
 /// The databases that are open, so that groups of one database share its connections.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Origins {
-    databases: HashMap<String, Database>,
+    databases: HashMap<String, Open>,
+}
+
+/// A database that is open.
+#[derive(Clone, Debug)]
+struct Open {
+    database: Database,
+    breaker: Breaker,
 }
 
 impl Origins {
@@ -50,7 +60,7 @@ impl Origins {
         limiter: &Arc<Limiter>,
     ) -> anyhow::Result<Origin> {
         let (table, group) = (section.table.clone(), &section.group);
-        let database = self.database(&table.database, config).await?;
+        let Open { database, breaker } = self.database(&table.database, config, metrics).await?;
         let value_bytes_max = match config.limits.value_bytes {
             0 => usize::MAX,
             limit => limit,
@@ -66,29 +76,57 @@ impl Origins {
         let metrics = LoadMetrics(GroupMetrics::new(metrics, name));
         // Who waits for a place in the budget must still have time for the query itself.
         let wait = config.limits.request_timeout.saturating_sub(statement_timeout).max(WAIT_MIN);
-        let budget = Budget::new(Observed::new(loader, metrics), group.load_budget, wait);
+        // A query may wait for a connection as long as it may take itself. One that needs longer hangs.
+        let patience = statement_timeout * 2 + HANGING;
+        let guarded = Guarded::new(Observed::new(loader, metrics), breaker.clone(), patience);
+        let budget = Budget::new(Retry::new(guarded, statement_timeout), group.load_budget, wait);
         let places = budget.places().clone();
-        let timeout = Timeout::new(budget, wait + statement_timeout);
-        let loader = Arc::new(Limited::new(timeout, Arc::clone(limiter)));
+        let timeout = Timeout::new(Batched::new(budget, group.load_batch), wait + statement_timeout);
+        let loader = Arc::new(FailFast::new(Limited::new(timeout, Arc::clone(limiter)), breaker));
         let digest = digest(section, config.databases.get(&table.database));
         Ok(Origin { scan: Arc::clone(&loader), loader, places, digest, report })
     }
 
-    async fn database(&mut self, name: &str, config: &Config) -> anyhow::Result<Database> {
-        if let Some(database) = self.databases.get(name) {
-            return Ok(database.clone());
+    async fn database(&mut self, name: &str, config: &Config, metrics: &NodeMetrics) -> anyhow::Result<Open> {
+        if let Some(open) = self.databases.get(name) {
+            return Ok(open.clone());
         }
         let section =
             config.databases.get(name).with_context(|| format!("there is no [database.{name}]"))?.clone();
+        let breaker = breaker(name, section.breaker_failures, metrics);
         let database = tokio::task::spawn_blocking(move || Database::open(&section))
             .await?
             .with_context(|| format!("database {name}"))?;
-        self.databases.insert(name.to_owned(), database.clone());
-        Ok(database)
+        let open = Open { database, breaker };
+        self.databases.insert(name.to_owned(), open.clone());
+        Ok(open)
     }
 }
 
 const WAIT_MIN: Duration = Duration::from_millis(100);
+const HANGING: Duration = Duration::from_millis(100);
+
+/// A database's breaker, which tells the log and the metrics what it does.
+fn breaker(name: &str, failures_max: u32, metrics: &NodeMetrics) -> Breaker {
+    let label = || vec![Label::new("database", name.to_owned())];
+    let is_open = metrics.gauge("ggcache_breaker_open", label());
+    let opened = metrics.counter("ggcache_breaker_opened_total", label());
+    let name = name.to_owned();
+    let on_change = move |open: bool, error: Option<&LoadError>| {
+        is_open.set(f64::from(u8::from(open)));
+        if open {
+            opened.increment(1);
+            tracing::warn!(
+                { field::DATABASE } = %name,
+                error = error.map(|error| error as &dyn std::error::Error),
+                "the database keeps failing; single queries try it until it answers"
+            );
+        } else {
+            tracing::warn!({ field::DATABASE } = %name, "the database answers again");
+        }
+    };
+    Breaker::new(failures_max, Arc::new(BootClock), on_change)
+}
 
 /// Equal at nodes that would make the same value of the same row. Where a database is may differ from
 /// node to node, so that its URL is no part of it.

@@ -14,6 +14,7 @@ const SCHEMES_TO_COME: [&str; 4] = ["postgres", "postgresql", "mysql", "mariadb"
 const URL_EXAMPLE: &str = "sqlite:school.db";
 const NAME_BYTES_MAX: usize = 63;
 const MAX_CONNECTIONS: RangeInclusive<u32> = 1..=1000;
+const BREAKER_FAILURES: RangeInclusive<u32> = 0..=1_000_000;
 const STATEMENT_TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(60 * 60);
 
 /// Reads every `[database.NAME]`.
@@ -36,6 +37,7 @@ fn read(section: &mut Section<'_>) -> DatabaseConfig {
     let config = DatabaseConfig {
         max_connections: section.integer("max_connections", default.max_connections, MAX_CONNECTIONS),
         statement_timeout: section.duration("statement_timeout", default.statement_timeout),
+        breaker_failures: section.integer("breaker_failures", default.breaker_failures, BREAKER_FAILURES),
         url: default.url,
     };
     section.check_sound(validate(&config));
@@ -50,6 +52,7 @@ pub(super) fn validate(config: &DatabaseConfig) -> Result<(), Faults> {
     }
     checks.number("max_connections", config.max_connections, &MAX_CONNECTIONS);
     checks.duration("statement_timeout", config.statement_timeout, &STATEMENT_TIMEOUT);
+    checks.number("breaker_failures", config.breaker_failures, &BREAKER_FAILURES);
     checks.finish()
 }
 

@@ -165,6 +165,7 @@ fn changed(old: &GroupConfig, new: &GroupConfig) -> GroupConfig {
     GroupConfig {
         policy: old.policy,
         preload: old.preload,
+        load_batch: old.load_batch,
         content_type: old.content_type.clone(),
         hot_ttl: if old.hot_ttl.is_zero() { old.hot_ttl } else { new.hot_ttl },
         ..new.clone()
@@ -336,6 +337,7 @@ mod tests {
             alone("database.school.url", "sqlite:other.db"),
             alone("database.school.max_connections", "7"),
             alone("database.school.statement_timeout", "900ms"),
+            alone("database.school.breaker_failures", "6"),
             // The only one there is can't be another, and a value beside it changes nothing: below.
             ("group.scores.database", vec![]),
             ("default_group", vec![]),
@@ -354,6 +356,7 @@ mod tests {
             alone("group.scores.hot_ttl", "2s"),
             alone("group.scores.max_staleness", "2s"),
             alone("group.scores.load_budget", "15"),
+            alone("group.scores.load_batch", "100"),
             alone("group.scores.preload", "1"),
         ]
     }

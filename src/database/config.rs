@@ -13,12 +13,14 @@ pub struct DatabaseConfig {
     pub max_connections: u32,
     /// How long a query may take, the wait for a lock included.
     pub statement_timeout: Duration,
+    /// After so many failures in a row the database is left alone, but for single queries that try it; zero if it never is.
+    pub breaker_failures: u32,
 }
 
 impl DatabaseConfig {
     /// The defaults, for a database at `url`.
     pub fn new(url: DatabaseUrl) -> Self {
-        Self { url, max_connections: 8, statement_timeout: Duration::from_secs(1) }
+        Self { url, max_connections: 8, statement_timeout: Duration::from_secs(1), breaker_failures: 5 }
     }
 }
 

@@ -165,6 +165,11 @@ pub(super) fn look_at(session: &mut Session) -> Result<(), SessionError> {
     Ok(())
 }
 
+/// Whether the connection does not answer any longer.
+pub(super) fn is_cut(connection: &mut MysqlConnection) -> bool {
+    connection.batch_execute("DO 1").is_err()
+}
+
 impl QueryableByName<Mysql> for Row {
     fn build<'a>(fields: &impl NamedRow<'a, Mysql>) -> deserialize::Result<Self> {
         let field = |at: usize| match row::Row::get(fields, at) {

@@ -115,9 +115,13 @@ impl NodeReply {
     /// The problem that tells a client why there is no answer; the cause goes to the log.
     pub(super) fn problem(&self, group: &Group, error: &GetError, request: &RequestId) -> Problem {
         let detail = match error {
-            GetError::Load(LoadError::Unavailable(_) | LoadError::Row(_) | LoadError::Broken(_)) => {
-                "the database could not answer; its error is in this node's log".to_owned()
-            }
+            GetError::Load(
+                LoadError::Unavailable(_)
+                | LoadError::Disconnected(_)
+                | LoadError::Refused(_)
+                | LoadError::Row(_)
+                | LoadError::Broken(_),
+            ) => "the database could not answer; its error is in this node's log".to_owned(),
             // Which node that is, is the operators' business.
             GetError::Peer { code, .. } => format!("the key's owner answered {}", code.as_str()),
             error => error.to_string(),

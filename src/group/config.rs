@@ -29,6 +29,8 @@ pub struct GroupConfig {
     pub max_staleness: Duration,
     /// Queries of this node to the group's database that may be under way at once.
     pub load_budget: usize,
+    /// Single keys that one query loads at most, where they are asked for at the same time; 1 if each is loaded by itself.
+    pub load_batch: usize,
     /// How many of the node's own rows are loaded before it says that it is ready; zero for none.
     pub preload: u64,
     /// The media type of every answer; `None` if it follows from the value.
@@ -51,6 +53,7 @@ impl Default for GroupConfig {
             hot_ttl: Duration::from_secs(1),
             max_staleness: Duration::from_secs(1),
             load_budget: 16,
+            load_batch: 256,
             preload: 0,
             content_type: None,
             client_ttl: Duration::ZERO,
@@ -70,6 +73,8 @@ const CLIENT_TTL: RangeInclusive<Duration> = Duration::ZERO..=DURATION_MAX;
 const HOT_TTL: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(60 * 60);
 const MAX_STALENESS: RangeInclusive<Duration> = Duration::from_millis(100)..=DURATION_MAX;
 const LOAD_BUDGET: RangeInclusive<usize> = 1..=100_000;
+/// As many as a statement has at most.
+const LOAD_BATCH: RangeInclusive<usize> = 1..=1_000;
 const PRELOAD: RangeInclusive<u64> = 0..=1_000_000_000_000;
 
 impl GroupConfig {
@@ -86,6 +91,7 @@ impl GroupConfig {
             hot_ttl: section.duration("hot_ttl", default.hot_ttl),
             max_staleness: section.duration("max_staleness", default.max_staleness),
             load_budget: section.integer("load_budget", default.load_budget, LOAD_BUDGET),
+            load_batch: section.integer("load_batch", default.load_batch, LOAD_BATCH),
             preload: section.integer("preload", default.preload, PRELOAD),
             content_type: section.optional_string("content_type"),
             client_ttl: section.duration("client_ttl", default.client_ttl),
@@ -110,6 +116,7 @@ impl GroupConfig {
         checks.duration("client_ttl", self.client_ttl, &CLIENT_TTL);
         checks.duration("max_staleness", self.max_staleness, &MAX_STALENESS);
         checks.number("load_budget", self.load_budget, &LOAD_BUDGET);
+        checks.number("load_batch", self.load_batch, &LOAD_BATCH);
         checks.number("preload", self.preload, &PRELOAD);
         if let Some(name) = self.content_type.as_deref().filter(|name| !is_media_type(name)) {
             let shown: String = name.chars().take(60).collect();
@@ -186,6 +193,7 @@ mod tests {
             negative_share: 0.95,
             max_staleness: Duration::ZERO,
             load_budget: 0,
+            load_batch: 0,
             preload: u64::MAX,
             content_type: Some("json".to_owned()),
             ..GroupConfig::default()
@@ -202,6 +210,7 @@ mod tests {
                 "negative_share",
                 "max_staleness",
                 "load_budget",
+                "load_batch",
                 "preload",
                 "content_type"
             ]

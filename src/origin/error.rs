@@ -28,7 +28,7 @@ pub enum TableError {
     KeyColumnUntyped { table: String, column: String },
 }
 
-/// Why a load failed: the source of [`LoadError::Unavailable`](crate::group::LoadError::Unavailable).
+/// Why a load failed: the source of a [`LoadError`] that has one.
 #[derive(Debug, Error)]
 pub enum QueryError {
     #[error(transparent)]
@@ -48,7 +48,11 @@ impl From<DatabaseError> for LoadError {
             DatabaseError::Timeout(timeout) => Self::Timeout(timeout),
             DatabaseError::Panicked => Self::Broken("the query panicked"),
             DatabaseError::Stopped => Self::Broken("the runtime is shutting down"),
-            error => Self::unavailable(QueryError::Database(error)),
+            error @ (DatabaseError::Gone { .. } | DatabaseError::Connection { .. }) => {
+                Self::unavailable(QueryError::Database(error))
+            }
+            error if error.is_connection() => Self::disconnected(QueryError::Database(error)),
+            error => Self::refused(QueryError::Database(error)),
         }
     }
 }

@@ -178,7 +178,7 @@ impl Plan {
     fn failed(&self, error: DatabaseError) -> LoadError {
         match error {
             DatabaseError::Statement(source) => {
-                LoadError::unavailable(QueryError::Statement { table: self.report.table.clone(), source })
+                LoadError::refused(QueryError::Statement { table: self.report.table.clone(), source })
             }
             error => error.into(),
         }

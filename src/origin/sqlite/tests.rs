@@ -73,7 +73,10 @@ async fn load(loader: &TableLoader, bytes: impl AsRef<[u8]>) -> Result<Option<Va
 }
 
 fn source(error: LoadError) -> String {
-    let (LoadError::Unavailable(source) | LoadError::Row(source)) = &error else { panic!("{error:?}") };
+    let (LoadError::Unavailable(source) | LoadError::Refused(source) | LoadError::Row(source)) = &error
+    else {
+        panic!("{error:?}")
+    };
     let source: &(dyn std::error::Error + 'static) = &**source;
     assert!(source.downcast_ref::<QueryError>().is_some(), "{source:?}");
     source.to_string()
