@@ -16,7 +16,8 @@
 //!
 //! [`Group::get_many`] is the same for many keys at once, with one message to each owner and one query there (`batch`);
 //! [`Group::fresh`] loads whatever is in memory, and [`Group::in_memory`] never loads (`directed`). Where the database has
-//! a log of changes, memory answers only as long as it is known to be current (`logged`).
+//! a log of changes, memory answers only as long as it is known to be current (`logged`); [`Group::write`] changes the
+//! origin (`writer`).
 //!
 //! Around these stand [`invalidate`], which reaches every node, and [`handover`], by which memory survives a change
 //! of owner: a flight of step 3 first peeks at the key's previous owner.
@@ -58,6 +59,7 @@ mod pulse;
 mod registry;
 mod store;
 mod value;
+mod writer;
 
 pub use answer::{Answer, GetError, Hop, Outcome, UnknownOutcome};
 pub use config::GroupConfig;
@@ -79,6 +81,7 @@ pub use peers::{PeerHealth, Peers};
 pub use registry::{Groups, GroupsError};
 pub use store::Resident;
 pub use value::{ContentKind, Value};
+pub use writer::{Committed, Condition, Write, WriteError, Writer, Written};
 
 use fence::SlotState;
 use flight::{Aborted, FlightLimits, Flights, Full, Seat, Start, Turn};
@@ -87,6 +90,7 @@ use logged::Logged;
 use omit::seam;
 use pulse::Pulse;
 use store::{Fresh, Store};
+use writer::Writes;
 
 use crate::{
     cluster::place,
@@ -127,6 +131,8 @@ pub struct Group {
     hops: Hops,
     pulse: Pulse,
     logged: Option<Logged>,
+    writer: Option<Arc<dyn Writer>>,
+    writes: Arc<Writes>,
 }
 
 impl Group {
@@ -141,6 +147,8 @@ impl Group {
         let metrics = GroupMetrics::new(&parts.metrics, &name);
         Arc::new(Self {
             store: Store::new(&config, &metrics, settings.peer_deadline),
+            writer: parts.writer,
+            writes: Arc::default(),
             logged: parts.log.map(|log| Logged::new(log, &config)),
             name,
             config: ArcSwap::from_pointee(config),

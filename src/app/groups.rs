@@ -53,6 +53,7 @@ impl GroupBuilder {
             tasks: self.tasks.clone(),
             metrics: self.metrics.clone(),
             log: None,
+            writer: None,
         };
         Ok(Built { group: Group::new(name.clone(), section.group.clone(), settings, parts), origin })
     }

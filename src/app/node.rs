@@ -127,6 +127,7 @@ impl Node {
             metrics: metrics.clone(),
             readiness: readiness.clone(),
             request_timeout: config.limits.request_timeout,
+            value_bytes_max: config.limits.value_bytes,
             in_flight_max: config.limits.in_flight,
             encodings: Encodings::new(config.api.compression_memory, tasks.clone()),
             live,

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     cluster::Node,
     error::ErrorCode,
-    group::{Answer, GetError, Group, LoadError, Outcome},
+    group::{Answer, GetError, Group, LoadError, Outcome, WriteError},
     problem::{Problem, RequestId},
     time::Moment,
 };
@@ -128,6 +128,13 @@ impl NodeReply {
         };
         self.complaints.note(group.name(), error, request);
         Problem::new(error.code(), detail).with_request(request.clone())
+    }
+
+    /// Tells the log of a write that was not carried out through no fault of the client's.
+    pub(super) fn note_unwritten(&self, group: &Group, error: &WriteError, request: &RequestId) {
+        if !matches!(error, WriteError::Key(_) | WriteError::Malformed(_) | WriteError::Condition) {
+            self.complaints.note_write(group.name(), error, request);
+        }
     }
 
     /// RFC 9211: one member for each hop, the owner first.

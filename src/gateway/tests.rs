@@ -117,6 +117,7 @@ impl Site {
             metrics,
             readiness: Readiness::new(),
             request_timeout: Duration::from_secs(5),
+            value_bytes_max: 1 << 20,
             in_flight_max: 0,
             encodings: Encodings::new(1 << 20, tasks.clone()),
             live: Arc::new(Live::new(PlaneSettings::default())),
