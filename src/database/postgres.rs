@@ -15,6 +15,7 @@ use super::{
     Connection, DatabaseKind, DatabaseUrl, Field, OpenError, Row,
     server::ServerUrl,
     session::{Session, SessionError},
+    value::single,
 };
 
 /// The options of a URL that are libpq's own and mean something here.
@@ -153,7 +154,7 @@ fn read_field(value: PgValue<'_>) -> deserialize::Result<Field> {
         21 => Field::Integer(<i16 as FromSql<sql_types::SmallInt, Pg>>::from_sql(value)?.into()),
         23 => Field::Integer(<i32 as FromSql<sql_types::Integer, Pg>>::from_sql(value)?.into()),
         26 => Field::Integer(<u32 as FromSql<sql_types::Oid, Pg>>::from_sql(value)?.into()),
-        700 => Field::Real(<f32 as FromSql<sql_types::Float, Pg>>::from_sql(value)?.into()),
+        700 => single(<f32 as FromSql<sql_types::Float, Pg>>::from_sql(value)?),
         701 => Field::Real(<f64 as FromSql<sql_types::Double, Pg>>::from_sql(value)?),
         17 => Field::Bytes(value.as_bytes().to_vec()),
         // "char", name, text, json, unknown, char(n), varchar: as they are.
