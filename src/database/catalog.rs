@@ -37,6 +37,9 @@ pub struct Column {
     pub indexed: bool,
     /// The collation, if values that are not the same bytes may be equal under it.
     pub collation: Option<String>,
+    /// MySQL's character set and collation of a text, where it is not utf8mb4: what is compared with the column must be
+    /// of the same ones.
+    pub character_set: Option<(String, String)>,
 }
 
 /// The types of columns, as far as the rendering of a value depends on them.

@@ -29,7 +29,7 @@ const SSL_MODES: &[&str] = &["disabled", "preferred", "required", "verify_ca", "
 const PORT: u16 = 3306;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// A connection that was idle for longer is asked whether it still works: one short statement.
-const IDLE_MAX: Duration = Duration::from_secs(1);
+const IDLE_MAX: Duration = Duration::from_millis(100);
 
 /// A server.
 #[derive(Clone, Debug)]

@@ -122,15 +122,18 @@ pub(super) fn set_timeouts(connection: &mut PgConnection, timeout: Duration) -> 
     ))
 }
 
-/// Reads what has come in meanwhile, without asking: of a closed connection that is its end.
+/// Reads what has come in meanwhile, without asking: of a closed connection that is its end. Twice, as a server that
+/// stops says so before it closes, and each look reads once.
 pub(super) fn look_at(session: &mut Session) -> Result<(), SessionError> {
     #[cfg_attr(
         not(any(feature = "sqlite", feature = "mysql")),
         expect(irrefutable_let_patterns, reason = "other builds have other kinds")
     )]
     let Connection::Postgres(connection) = &mut session.connection else { return Ok(()) };
-    for notification in connection.notifications_iter() {
-        notification.map_err(SessionError::Broken)?;
+    for _ in 0..2 {
+        for notification in connection.notifications_iter() {
+            notification.map_err(SessionError::Broken)?;
+        }
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ggcache::{
     database::{Access, Database, DatabaseError, KeyType, Statement, key_expression, migrate},
-    group::{ContentKind, Key, KeyScan as _, LoadError, Loader as _, Value},
+    group::{ContentKind, Key, KeyScan as _, LoadError, Value},
 };
 
 use super::tables::{chain, config, found, key, load, open, table, try_table};
@@ -62,9 +62,11 @@ async fn other_keys_conform() {
     server.mariadb(
         &name,
         "CREATE TABLE n (k int PRIMARY KEY, v text);
-         INSERT INTO n SELECT seq - 600, CONCAT('v', seq - 600) FROM seq_0_to_1200;
+         INSERT INTO n SELECT CAST(seq AS SIGNED) - 600, CONCAT('v', CAST(seq AS SIGNED) - 600) FROM seq_0_to_1200;
          CREATE TABLE u (k uuid PRIMARY KEY, v text);
-         INSERT INTO u SELECT MD5(seq), CONCAT('v', CAST(CAST(MD5(seq) AS uuid) AS CHAR)) FROM seq_1_to_1200;
+         INSERT INTO u SELECT g, CONCAT('v', g) FROM (SELECT CONCAT_WS('-', LEFT(m, 8), MID(m, 9, 4),
+             CONCAT('4', MID(m, 14, 3)), CONCAT('8', MID(m, 18, 3)), RIGHT(m, 12)) AS g
+             FROM (SELECT MD5(seq) AS m FROM seq_1_to_1200) AS hashes) AS uuids;
          CREATE TABLE b (k varbinary(100) PRIMARY KEY, v varbinary(100));
          INSERT INTO b SELECT UNHEX(MD5(seq)), UNHEX(MD5(seq)) FROM seq_1_to_1200;
          INSERT INTO b VALUES (x'00', x'00'), (x'ff00', x'ff00');
@@ -112,6 +114,9 @@ async fn other_keys_conform() {
     let first = uuids[0];
     let absent =
         [first.to_uppercase(), first.replace('-', ""), format!("{{{first}}}"), "a".into(), "0".repeat(36)];
+    // One whose variant MariaDB does not take, too.
+    let absent =
+        absent.into_iter().chain(["eccbc87e-4b5c-e2fe-2830-8fd9f2a7baf3".to_owned()]).collect::<Vec<_>>();
     check_loader(Subject {
         loader: &loader,
         present: uuids.iter().map(|uuid| (key(uuid), Value::text(format!("v{uuid}")))).collect(),
@@ -147,7 +152,7 @@ async fn keys_are_rendered_in_sql() {
     server.mariadb(
         &name,
         "CREATE TABLE k (t varchar(9) COLLATE utf8mb4_unicode_ci UNIQUE, c char(9) UNIQUE,
-                         l varchar(9) CHARACTER SET latin1 UNIQUE, n varchar(9) COLLATE utf8mb4_bin UNIQUE,
+                         l varchar(9) CHARACTER SET latin1 COLLATE latin1_german1_ci UNIQUE, n varchar(9) COLLATE utf8mb4_bin UNIQUE,
                          s smallint UNIQUE, z int(8) unsigned zerofill UNIQUE, f binary(4) UNIQUE, u uuid UNIQUE);
          INSERT INTO k VALUES ('Á', 'c', 'é', 'Ab ', -7, 7, 'ab', 'A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11');",
     );
@@ -155,7 +160,7 @@ async fn keys_are_rendered_in_sql() {
     let keys: [(&str, &[u8], &[&str]); 8] = [
         ("t", "Á".as_bytes(), &["á", "A", "Á "]),
         ("c", b"c", &["c ", "C", "c        "]),
-        ("l", "é".as_bytes(), &["É", "é ", "张", "e"]),
+        ("l", "é".as_bytes(), &["É", "é ", "张", "?", "e"]),
         ("n", b"Ab ", &["Ab", "ab ", "Ab  "]),
         ("s", b"-7", &["-07", "7", "99999"]),
         ("z", b"7", &["00000007", "07"]),
@@ -326,7 +331,7 @@ async fn a_restarted_server_is_read_again_and_a_changed_column_is_no_answer() {
     assert_eq!(load(&loader, "7").await.expect("works"), Some(Value::text("1")));
     server.stop();
     let error = load(&loader, "7").await.expect_err("it is stopped");
-    assert!(matches!(error, LoadError::Unavailable(_)), "{error:?}");
+    assert!(matches!(error, LoadError::Unavailable(_) | LoadError::Disconnected(_)), "{error:?}");
     server.restart();
     assert_eq!(load(&loader, "7").await.expect("works at once"), Some(Value::text("1")));
     // As an integer the column still renders the key that is asked for, and no other.

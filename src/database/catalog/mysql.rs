@@ -17,7 +17,7 @@ pub(super) fn read(turn: &mut Turn<'_>, name: &str) -> Result<Option<Table>, Dat
     let json = json_columns(turn, name)?;
     let (unique, indexed) = indexes(turn, name)?;
     let statement = Statement::new(
-        "SELECT COLUMN_NAME, COLUMN_TYPE, DATA_TYPE, COLLATION_NAME, TABLE_NAME FROM information_schema.COLUMNS \
+        "SELECT COLUMN_NAME, COLUMN_TYPE, DATA_TYPE, COLLATION_NAME, TABLE_NAME, CHARACTER_SET_NAME FROM information_schema.COLUMNS \
          WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ",
     );
     let statement = statement.bind(name).then(" ORDER BY ORDINAL_POSITION").once();
@@ -29,12 +29,17 @@ pub(super) fn read(turn: &mut Turn<'_>, name: &str) -> Result<Option<Table>, Dat
         }
         let (column, declared, data) = (row.text(0)?.to_owned(), row.text(1)?, row.text(2)?);
         let is_json = json.contains(&column);
+        let character_set = match (row.text(5), row.text(3)) {
+            (Ok(set), Ok(collation)) if set != "utf8mb4" => Some((set.to_owned(), collation.to_owned())),
+            _ => None,
+        };
         let collation = row.text(3).ok().filter(|name| !name.ends_with("_bin") && *name != "binary");
         columns.push(Column {
             column_type: if is_json { ColumnType::Json } else { column_type(data, declared) },
             unique: unique.contains(&column),
             indexed: indexed.contains(&column),
             collation: collation.map(str::to_owned),
+            character_set,
             declared: if is_json { "json".to_owned() } else { declared.to_owned() },
             name: column,
         });

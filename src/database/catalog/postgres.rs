@@ -70,6 +70,7 @@ fn column(row: &Row) -> Result<Column, DatabaseError> {
         unique: row.integer(8)? != 0,
         indexed: row.integer(9)? != 0,
         collation: row.text(7).ok().map(str::to_owned).or(case_insensitive),
+        character_set: None,
     })
 }
 

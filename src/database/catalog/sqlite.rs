@@ -44,6 +44,7 @@ pub(super) fn read(turn: &mut Turn<'_>, name: &str) -> Result<Option<Table>, Dat
             // The plan of a load says it better, and is looked at there.
             indexed: true,
             collation: None,
+            character_set: None,
             name,
             declared,
         };

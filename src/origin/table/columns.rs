@@ -33,6 +33,11 @@ pub(super) fn value_expression(
             DatabaseKind::Mysql if column.column_type == ColumnType::Text => {
                 (format!("CONVERT({reference} USING utf8mb4)"), Rendering::Text)
             }
+            // By the type's own output, where a cast would write an address with its length.
+            DatabaseKind::Postgres if column.column_type == ColumnType::OwnText => {
+                let sql = format!("CASE WHEN {reference} IS NOT NULL THEN format('%s', {reference}) END");
+                (sql, Rendering::Text)
+            }
             _ => (text(), Rendering::Text),
         },
         ColumnType::Decimal => (text(), Rendering::Decimal),
@@ -44,14 +49,21 @@ pub(super) fn value_expression(
     })
 }
 
-/// What a key that is bound is cast to, so that an index of the column's own type is of use: around one value, or
-/// around PostgreSQL's array of them.
-pub(super) fn key_cast(kind: DatabaseKind, column: &Column) -> Option<String> {
-    match (kind, &column.column_type) {
-        (DatabaseKind::Postgres, ColumnType::PaddedText) => Some("bpchar".to_owned()),
-        (DatabaseKind::Postgres, ColumnType::Uuid) => Some("uuid".to_owned()),
-        (DatabaseKind::Postgres, ColumnType::CaseInsensitiveText(name)) => Some(name.clone()),
-        (DatabaseKind::Mysql, ColumnType::Unsigned) => Some("UNSIGNED".to_owned()),
-        _ => None,
+/// What stands before and after a key that is bound (or PostgreSQL's array of them), so that it is of the column's own
+/// type, and an index of it serves.
+pub(super) fn key_cast(kind: DatabaseKind, column: &Column, is_array: bool) -> (String, String) {
+    let brackets = if is_array { "[]" } else { "" };
+    let cast = |name: &str| ("CAST(".to_owned(), format!(" AS {name}{brackets})"));
+    match (kind, &column.column_type, &column.character_set) {
+        (DatabaseKind::Postgres, ColumnType::PaddedText, _) => cast("bpchar"),
+        (DatabaseKind::Postgres, ColumnType::Uuid, _) => cast("uuid"),
+        (DatabaseKind::Postgres, ColumnType::CaseInsensitiveText(name), _) => cast(name),
+        (DatabaseKind::Mysql, ColumnType::Unsigned, _) => cast("UNSIGNED"),
+        // What the set lacks becomes a question mark; the row that it finds is not the one that was asked for.
+        (DatabaseKind::Mysql, ColumnType::Text, Some((set, collation))) => (
+            "CONVERT(".to_owned(),
+            format!(" USING {}) COLLATE {}", kind.quoted(set), kind.quoted(collation)),
+        ),
+        _ => (String::new(), String::new()),
     }
 }

@@ -54,12 +54,7 @@ impl TableStatements {
             _ => ("", ""),
         };
         let around = |name: &str| ("CAST(".to_owned(), format!(" AS {name})"));
-        let cast = key_cast(kind, key);
-        let scan_cast = cast.as_deref().map(around).unwrap_or_default();
-        let cast = match cast {
-            Some(name) if kind == DatabaseKind::Postgres => around(&format!("{name}[]")),
-            _ => scan_cast.clone(),
-        };
+        let cast = key_cast(kind, key, kind == DatabaseKind::Postgres);
         let key_in = match kind {
             // An array is one value: one statement, prepared once, for any number of keys.
             DatabaseKind::Postgres => format!("{column} = ANY("),
@@ -98,7 +93,7 @@ impl TableStatements {
             scan_cast: match kind {
                 DatabaseKind::Postgres if byte_order => around("text"),
                 DatabaseKind::Mysql if byte_order => around("BINARY"),
-                _ => scan_cast,
+                _ => key_cast(kind, key, false),
             },
         }
     }
