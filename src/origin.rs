@@ -39,8 +39,7 @@ mod map;
 mod observed;
 mod render;
 mod retry;
-#[cfg(feature = "sqlite")]
-mod sqlite;
+mod table;
 mod timeout;
 
 pub use batched::Batched;
@@ -52,6 +51,5 @@ pub use limited::Limited;
 pub use map::MapLoader;
 pub use observed::{LoadObserver, LoadResult, Observed};
 pub use retry::Retry;
-#[cfg(feature = "sqlite")]
-pub use sqlite::{TableLoader, TableReport};
+pub use table::{TableLoader, TableReport};
 pub use timeout::Timeout;

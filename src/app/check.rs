@@ -31,11 +31,11 @@ pub(super) async fn check(config: &Config) -> anyhow::Result<ExitCode> {
             Ok(report) => {
                 writeln!(
                     std::io::stdout(),
-                    "group {name}: table {:?}, key column {:?} ({}), values from {:?}: ok",
+                    "group {name}: table {:?}, key column {:?} ({}), values from {}: ok",
                     report.table,
                     report.key_column,
                     report.key_type.as_str(),
-                    section.table.value_columns
+                    columns(&report.values)
                 )?;
                 for warning in report.warnings() {
                     writeln!(std::io::stderr(), "warning: group {name}: {warning}")?;
@@ -102,6 +102,15 @@ pub(super) async fn check(config: &Config) -> anyhow::Result<ExitCode> {
         writeln!(std::io::stderr(), "warning: no group is configured; the node would answer no key")?;
     }
     Ok(if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// `"score" (bigint), "note" (text)`.
+fn columns(columns: &[(String, String)]) -> String {
+    let column = |(name, declared): &(String, String)| match declared.as_str() {
+        "" => format!("{name:?}"),
+        declared => format!("{name:?} ({declared})"),
+    };
+    columns.iter().map(column).collect::<Vec<_>>().join(", ")
 }
 
 fn words(scopes: Scopes) -> String {

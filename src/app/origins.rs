@@ -8,7 +8,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use crate::{
     config::{Config, GroupSection},
-    database::{Database, DatabaseConfig},
+    database::Database,
     group::{GroupMetrics, GroupName, LoadError, Loader},
     limit::Limiter,
     origin::{
@@ -83,7 +83,7 @@ impl Origins {
         let places = budget.places().clone();
         let timeout = Timeout::new(Batched::new(budget, group.load_batch), wait + statement_timeout);
         let loader = Arc::new(FailFast::new(Limited::new(timeout, Arc::clone(limiter)), breaker));
-        let digest = digest(section, config.databases.get(&table.database));
+        let digest = digest(section, &report);
         Ok(Origin { scan: Arc::clone(&loader), loader, places, digest, report })
     }
 
@@ -130,13 +130,14 @@ fn breaker(name: &str, failures_max: u32, metrics: &NodeMetrics) -> Breaker {
 
 /// Equal at nodes that would make the same value of the same row. Where a database is may differ from
 /// node to node, so that its URL is no part of it.
-fn digest(section: &GroupSection, database: Option<&DatabaseConfig>) -> u64 {
+fn digest(section: &GroupSection, report: &TableReport) -> u64 {
     let mut hash = Xxh3::new();
     let mut part = |text: &str| {
         hash.update(&(text.len() as u64).to_le_bytes());
         hash.update(text.as_bytes());
     };
-    part(database.map_or("", |database| database.url.scheme()));
+    // The kind of the database, and how it and the node render what its columns hold.
+    part(report.rendering());
     part(&section.table.table);
     part(&section.table.key_column);
     for column in &section.table.value_columns {

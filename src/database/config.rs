@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use super::DatabaseKind;
+use super::{DatabaseKind, OpenError, place::Place};
 
 /// `[database.NAME]`: where a database is and how hard it may be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +42,19 @@ impl DatabaseUrl {
     /// The part before the first colon: `sqlite`, for example.
     pub fn scheme(&self) -> &str {
         self.0.split_once(':').map_or("", |(scheme, _)| scheme)
+    }
+
+    /// Whether this build can open such a database, and the URL has what it takes. Connects to nothing.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn check(&self) -> Result<(), OpenError> {
+        Place::new(
+            self,
+            #[cfg(feature = "sqlite")]
+            super::deadline::StatementClock::new(),
+        )
+        .map(drop)
     }
 
     /// The kind of database that the scheme names, built in or not.

@@ -18,10 +18,20 @@ pub enum TableError {
     #[error("the value columns of table {table:?} name {column:?} twice")]
     ColumnTwice { table: String, column: String },
     #[error(
+        "the value column {column:?} of table {table:?} has the type {declared}, which has no rendering: select \
+         what is wanted of it in a view"
+    )]
+    ValueColumn { table: String, column: String, declared: String },
+    #[error(
+        "the key column {column:?} of table {table:?} has the type {declared}: a key column must be text, an \
+         integer, a uuid or bytes"
+    )]
+    KeyColumn { table: String, column: String, declared: String },
+    #[error(
         "the key column {column:?} of table {table:?} is declared {declared:?}, which SQLite keeps with \
          {affinity} affinity: a key column must have text, integer or blob affinity"
     )]
-    KeyColumn { table: String, column: String, declared: String, affinity: &'static str },
+    KeyAffinity { table: String, column: String, declared: String, affinity: &'static str },
     #[error(
         "the key column {column:?} of table {table:?} has no declared type: declare it text, integer or blob"
     )]
@@ -39,6 +49,10 @@ pub enum QueryError {
     DuplicateKey { table: String, column: String },
     #[error("the text in column {column:?} of table {table:?} is not UTF-8")]
     NotUtf8 { table: String, column: String },
+    #[error(
+        "the field in column {column:?} of table {table:?} is not of the type that the column had at the start"
+    )]
+    OtherType { table: String, column: String },
 }
 
 impl From<DatabaseError> for LoadError {

@@ -47,7 +47,7 @@ fn check_says_what_is_well_and_what_is_not() {
     let well = site.run(&["check"]);
     assert_eq!((well.code, well.stderr.as_str()), (Some(0), ""));
     let expected =
-        "group scores: table \"students\", key column \"name\" (text), values from [\"score\"]: ok\n";
+        "group scores: table \"students\", key column \"name\" (text), values from \"score\" (INTEGER): ok\n";
     assert_eq!(well.stdout, expected);
 
     // All groups are tried, and all that is wrong is told.
