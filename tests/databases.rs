@@ -16,6 +16,8 @@ mod databases {
     mod servers;
     #[cfg(any(feature = "postgres", feature = "mysql"))]
     mod tables;
+    #[cfg(any(feature = "postgres", feature = "mysql"))]
+    mod writes;
 }
 
 #[path = "support/keeper.rs"]

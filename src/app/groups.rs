@@ -53,7 +53,7 @@ impl GroupBuilder {
             tasks: self.tasks.clone(),
             metrics: self.metrics.clone(),
             log: None,
-            writer: None,
+            writer: origin.writer.clone(),
         };
         Ok(Built { group: Group::new(name.clone(), section.group.clone(), settings, parts), origin })
     }

@@ -9,11 +9,11 @@ use xxhash_rust::xxh3::Xxh3;
 use crate::{
     config::{Config, GroupSection},
     database::Database,
-    group::{GroupMetrics, GroupName, LoadError, Loader},
+    group::{GroupMetrics, GroupName, LoadError, Loader, Writer},
     limit::Limiter,
     origin::{
         Batched, Breaker, Budget, FailFast, Guarded, Limited, LoadObserver, LoadResult, Observed, Places,
-        Retry, TableLoader, TableReport, Timeout,
+        Retry, TableError, TableLoader, TableReport, TableWriter, Timeout,
     },
     telemetry::{NodeMetrics, field},
     time::BootClock,
@@ -34,6 +34,8 @@ pub(super) struct Origin {
     pub(super) digest: u64,
     /// What is known of the table.
     pub(super) report: TableReport,
+    /// Writes rows, if the group is writable.
+    pub(super) writer: Option<Arc<dyn Writer>>,
 }
 
 /// The databases that are open, so that groups of one database share its connections.
@@ -66,12 +68,16 @@ impl Origins {
             limit => limit,
         };
         let statement_timeout = database.statement_timeout();
-        let loader = {
+        let (loader, writer) = {
             let table = table.clone();
-            tokio::task::spawn_blocking(move || TableLoader::new(&database, &table, value_bytes_max))
-                .await?
-                .with_context(|| format!("group {name}"))?
+            let open = move || {
+                let loader = TableLoader::new(&database, &table, value_bytes_max)?;
+                let writer = if table.writable { Some(TableWriter::new(&loader, &table)?) } else { None };
+                Ok::<_, TableError>((loader, writer))
+            };
+            tokio::task::spawn_blocking(open).await?.with_context(|| format!("group {name}"))?
         };
+        let writer = writer.map(|writer| Arc::new(writer) as Arc<dyn Writer>);
         let report = loader.report().clone();
         let metrics = LoadMetrics(GroupMetrics::new(metrics, name));
         // Who waits for a place in the budget must still have time for the query itself.
@@ -84,7 +90,7 @@ impl Origins {
         let timeout = Timeout::new(Batched::new(budget, group.load_batch), wait + statement_timeout);
         let loader = Arc::new(FailFast::new(Limited::new(timeout, Arc::clone(limiter)), breaker));
         let digest = digest(section, &report);
-        Ok(Origin { scan: Arc::clone(&loader), loader, places, digest, report })
+        Ok(Origin { scan: Arc::clone(&loader), loader, places, digest, report, writer })
     }
 
     async fn database(&mut self, name: &str, config: &Config, metrics: &NodeMetrics) -> anyhow::Result<Open> {
