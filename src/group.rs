@@ -57,6 +57,7 @@ mod peers;
 mod preload;
 mod pulse;
 mod registry;
+mod stale;
 mod store;
 mod value;
 mod writer;
@@ -192,19 +193,20 @@ impl Group {
     }
 
     /// The answer to a client's read, if this node has it in memory. Counts as a request if so.
-    pub fn cached(&self, key: &[u8]) -> Option<Answer> {
+    pub fn cached(self: &Arc<Self>, key: &[u8]) -> Option<Answer> {
         self.cached_at(key, self.clock.now()).map(|(answer, _)| answer)
     }
 
     /// As [`cached`](Self::cached), for a request that came at `begun`, by the group's clock; and the time after it. A
     /// clock is a part of what a hit costs.
-    pub fn cached_at(&self, key: &[u8], begun: Moment) -> Option<(Answer, Moment)> {
+    pub fn cached_at(self: &Arc<Self>, key: &[u8], begun: Moment) -> Option<(Answer, Moment)> {
         self.awake_at(begun);
         if !self.may_serve(begun) {
             return None;
         }
         let hash = self.store.hash(key);
         let answer = self.store.get(hash, key, begun)?;
+        self.refresh_ahead(hash, key, &answer);
         self.story(key, &answer);
         let now = self.clock.now();
         self.metrics.request(Some(answer.outcome), now.saturating_since(begun));
@@ -228,7 +230,10 @@ impl Group {
         let may_serve = self.may_serve(now);
         // Never a copy: whoever asks takes this node for the owner, and would keep a copy of the copy.
         let answer = match self.store.get_own(hash, key, now).filter(|_| may_serve) {
-            Some(answer) => answer,
+            Some(answer) => {
+                self.refresh_ahead(hash, key, &answer);
+                answer
+            }
             None => self.fly_as_owner(hash, key, !may_serve, deadline).await?,
         };
         Ok((answer, cursor))
@@ -274,11 +279,18 @@ impl Group {
         deadline: Instant,
     ) -> Landing {
         let start = Start { slot: self.store.slot(hash), is_fresh };
-        let (seat, turn) = self.owner_flights.join(hash, key, start).map_err(full)?;
-        if let Some(turn) = turn {
-            self.spawn(turn, hash, key, Side::Owner);
+        let joined = self.owner_flights.join(hash, key, start);
+        let seat = joined.map(|(seat, turn)| {
+            if let Some(turn) = turn {
+                self.spawn(turn, hash, key, Side::Owner);
+            }
+            seat
+        });
+        if let Some(stale) = self.stale_meanwhile(hash, key, is_fresh) {
+            return Ok(stale);
         }
-        self.wait(seat, deadline).await
+        let landing = self.wait(seat.map_err(full)?, deadline).await;
+        self.stale_instead(hash, key, is_fresh, landing)
     }
 
     /// Runs a flight, and those that come to wait for it, in a task of its own.
@@ -354,7 +366,7 @@ impl Group {
     fn loaded(&self, key: &Key, hash: u64, slot: SlotState, since: Moment, value: Option<Value>) -> Answer {
         let role = self.role(key);
         let until = self.freshness().until(since, value.is_some(), role, fastrand::f64());
-        let fresh = Fresh { value: value.clone(), since, until };
+        let fresh = Fresh { value: value.clone(), since, until, window: self.window(role) };
         let kept = self.store.keep(hash, key, fresh, self.clock.now(), slot);
         tracing::debug!(
             { field::GROUP } = %self.name,

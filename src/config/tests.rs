@@ -228,6 +228,7 @@ fn each_bound_is_reported_with_what_is_right() {
         ("group.scores.ttl_jitter", "1.1", "1.1 is out of range; write 0 to 1".to_owned()),
         ("group.scores.negative_share", "0.95", "0.95 is out of range; write 0 to 0.9".to_owned()),
         ("group.scores.load_budget", "0", "0 is out of range; write 1 to 100000".to_owned()),
+        ("group.scores.refresh_ahead", "0.95", "0.95 is out of range; write 0 to 0.9".to_owned()),
         ("group.scores.load_batch", "1001", "1001 is out of range; write 1 to 1000".to_owned()),
         ("database.school.breaker_failures", "-1", "-1 is out of range; write 0 to 1000000".to_owned()),
         ("group.scores.preload", "-1", "-1 is out of range; write 0 to 1000000000000".to_owned()),

@@ -150,7 +150,7 @@ impl Group {
             self.store.keep_copy(hash, key, fresh.clone(), self.clock.now(), slot);
         }
         let hop = Some(Arc::new(Hop { peer: node.address.clone(), outcome: answer.outcome }));
-        let Fresh { value, since, until } = fresh;
+        let Fresh { value, since, until, window: _ } = fresh;
         Answer { value, outcome: Outcome::Peer, since, until, collapsed: false, hop }
     }
 }
