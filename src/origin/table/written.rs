@@ -37,11 +37,11 @@ impl Parser {
     ///
     /// # Errors
     /// A column of a type whose rendering has no way back.
-    pub(super) fn new(kind: DatabaseKind, columns: Vec<Column>) -> Result<Self, Column> {
+    pub(super) fn new(kind: DatabaseKind, columns: Vec<Column>) -> Result<Self, Box<Column>> {
         let writable = |column: Column| {
             use ColumnType::{CastInteger, Other, ToJson};
             if matches!(column.column_type, CastInteger | ToJson | Other) {
-                return Err(column);
+                return Err(Box::new(column));
             }
             // PostgreSQL takes a bound text, or NULL, for nothing else without being told; the name is the catalog's own.
             let cast = kind == DatabaseKind::Postgres;
@@ -209,6 +209,7 @@ mod tests {
             unique: false,
             indexed: false,
             collation: None,
+            character_set: None,
         }
     }
 
