@@ -64,7 +64,7 @@ mod turn;
 mod value;
 
 pub use catalog::{Affinity, Column, ColumnType, Table};
-pub use config::{DatabaseConfig, DatabaseUrl};
+pub use config::{ChangesConfig, DatabaseConfig, DatabaseUrl};
 pub use connection::Connection;
 pub use deadline::Deadline;
 pub use error::{DatabaseError, OpenError};

@@ -9,11 +9,13 @@ use ggcache::group;
 mod conformance;
 
 mod databases {
+    mod changes;
     #[cfg(feature = "mysql")]
     mod mysql_tables;
     #[cfg(feature = "postgres")]
     mod postgres_tables;
     mod servers;
+    mod site;
     #[cfg(any(feature = "postgres", feature = "mysql"))]
     mod tables;
     #[cfg(any(feature = "postgres", feature = "mysql"))]

@@ -3,6 +3,7 @@
 use std::{io::Write as _, net::SocketAddr, process::ExitCode, sync::Arc};
 
 use super::{
+    changes,
     origins::{self, Origins},
     tls::{self, Checked},
 };
@@ -94,6 +95,9 @@ pub(super) async fn check(config: &Config) -> anyhow::Result<ExitCode> {
             |groups| groups.iter().map(String::as_str).collect::<Vec<_>>().join(", "),
         );
         writeln!(std::io::stdout(), "token {name}: {} in {groups}: ok", words(token.scopes))?;
+    }
+    for warning in changes::warnings(config).await {
+        writeln!(std::io::stderr(), "warning: {warning}")?;
     }
     for warning in open_doors(config) {
         writeln!(std::io::stderr(), "warning: {warning}")?;

@@ -6,7 +6,9 @@ use anyhow::Context as _;
 use metrics::Label;
 use xxhash_rust::xxh3::Xxh3;
 
+use super::changes::DatabaseLog;
 use crate::{
+    changes::{Source, Tracked},
     config::{Config, GroupSection},
     database::Database,
     group::{GroupMetrics, GroupName, LoadError, Loader, Writer},
@@ -36,12 +38,17 @@ pub(super) struct Origin {
     pub(super) report: TableReport,
     /// Writes rows, if the group is writable.
     pub(super) writer: Option<Arc<dyn Writer>>,
+    /// The database.
+    pub(super) database: Database,
+    /// Which changes are the table's.
+    pub(super) tracked: Tracked,
 }
 
 /// The databases that are open, so that groups of one database share its connections.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Origins {
     databases: HashMap<String, Open>,
+    logs: HashMap<String, Arc<DatabaseLog>>,
 }
 
 /// A database that is open.
@@ -63,6 +70,7 @@ impl Origins {
     ) -> anyhow::Result<Origin> {
         let (table, group) = (section.table.clone(), &section.group);
         let Open { database, breaker } = self.database(&table.database, config, metrics).await?;
+        let shared = database.clone();
         let value_bytes_max = match config.limits.value_bytes {
             0 => usize::MAX,
             limit => limit,
@@ -90,7 +98,28 @@ impl Origins {
         let timeout = Timeout::new(Batched::new(budget, group.load_batch), wait + statement_timeout);
         let loader = Arc::new(FailFast::new(Limited::new(timeout, Arc::clone(limiter)), breaker));
         let digest = digest(section, &report);
-        Ok(Origin { scan: Arc::clone(&loader), loader, places, digest, report, writer })
+        let source = Source { table: report.table.clone(), key_column: report.key_column.clone() };
+        let tracked = Tracked { source, key_type: report.key_type };
+        Ok(Origin {
+            scan: Arc::clone(&loader),
+            loader,
+            places,
+            digest,
+            report,
+            writer,
+            database: shared,
+            tracked,
+        })
+    }
+
+    /// The log of changes of a database, which may have one.
+    pub(super) async fn log(&mut self, name: &str, config: &Config) -> anyhow::Result<Arc<DatabaseLog>> {
+        if let Some(log) = self.logs.get(name) {
+            return Ok(Arc::clone(log));
+        }
+        let log = DatabaseLog::open(name, config).await?;
+        self.logs.insert(name.to_owned(), Arc::clone(&log));
+        Ok(log)
     }
 
     async fn database(&mut self, name: &str, config: &Config, metrics: &NodeMetrics) -> anyhow::Result<Open> {

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, ops::RangeInclusive, time::Duration};
 
 use crate::{
-    database::{DatabaseConfig, DatabaseKind, DatabaseUrl, OpenError},
+    database::{ChangesConfig, DatabaseConfig, DatabaseKind, DatabaseUrl, OpenError},
     settings::{Checks, Faults, Section, Settings},
 };
 
@@ -11,6 +11,10 @@ const NAME_BYTES_MAX: usize = 63;
 const MAX_CONNECTIONS: RangeInclusive<u32> = 1..=1000;
 const BREAKER_FAILURES: RangeInclusive<u32> = 0..=1_000_000;
 const STATEMENT_TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(60 * 60);
+const CHANGES_POLL: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(10);
+const CHANGES_RETENTION: RangeInclusive<Duration> =
+    Duration::from_secs(60)..=Duration::from_secs(30 * 24 * 60 * 60);
+const CHANGES_ROWS: RangeInclusive<u64> = 1_000..=1_000_000_000;
 
 /// Reads every `[database.NAME]`.
 pub(super) fn read_all(settings: &mut Settings) -> BTreeMap<String, DatabaseConfig> {
@@ -33,6 +37,11 @@ fn read(section: &mut Section<'_>) -> DatabaseConfig {
         max_connections: section.integer("max_connections", default.max_connections, MAX_CONNECTIONS),
         statement_timeout: section.duration("statement_timeout", default.statement_timeout),
         breaker_failures: section.integer("breaker_failures", default.breaker_failures, BREAKER_FAILURES),
+        changes: ChangesConfig {
+            poll: section.duration("changes_poll", default.changes.poll),
+            retention: section.duration("changes_retention", default.changes.retention),
+            rows_max: section.integer("changes_rows", default.changes.rows_max, CHANGES_ROWS),
+        },
         url: default.url,
     };
     section.check_sound(validate(&config));
@@ -48,6 +57,9 @@ pub(super) fn validate(config: &DatabaseConfig) -> Result<(), Faults> {
     checks.number("max_connections", config.max_connections, &MAX_CONNECTIONS);
     checks.duration("statement_timeout", config.statement_timeout, &STATEMENT_TIMEOUT);
     checks.number("breaker_failures", config.breaker_failures, &BREAKER_FAILURES);
+    checks.duration("changes_poll", config.changes.poll, &CHANGES_POLL);
+    checks.duration("changes_retention", config.changes.retention, &CHANGES_RETENTION);
+    checks.number("changes_rows", config.changes.rows_max, &CHANGES_ROWS);
     checks.finish()
 }
 

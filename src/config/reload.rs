@@ -341,6 +341,9 @@ mod tests {
             alone("database.school.max_connections", "7"),
             alone("database.school.statement_timeout", "900ms"),
             alone("database.school.breaker_failures", "6"),
+            alone("database.school.changes_poll", "30ms"),
+            alone("database.school.changes_retention", "2h"),
+            alone("database.school.changes_rows", "999999"),
             // The only one there is can't be another, and a value beside it changes nothing: below.
             ("group.scores.database", vec![]),
             ("default_group", vec![]),

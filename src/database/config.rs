@@ -15,12 +15,37 @@ pub struct DatabaseConfig {
     pub statement_timeout: Duration,
     /// After so many failures in a row the database is left alone, but for single queries that try it; zero if it never is.
     pub breaker_failures: u32,
+    /// How its log of changes is followed, if it has one.
+    pub changes: ChangesConfig,
+}
+
+/// `changes_*` in `[database.NAME]`: how the log of changes is followed and kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChangesConfig {
+    /// How often a node looks for changes. SQLite is looked at more often, since it tells for less whether there are any.
+    pub poll: Duration,
+    /// How long a row of the log is kept. A node that was away for longer drops what it has in memory.
+    pub retention: Duration,
+    /// How many rows are kept at most.
+    pub rows_max: u64,
+}
+
+impl Default for ChangesConfig {
+    fn default() -> Self {
+        Self { poll: Duration::from_millis(20), retention: Duration::from_secs(60 * 60), rows_max: 1_000_000 }
+    }
 }
 
 impl DatabaseConfig {
     /// The defaults, for a database at `url`.
     pub fn new(url: DatabaseUrl) -> Self {
-        Self { url, max_connections: 8, statement_timeout: Duration::from_secs(1), breaker_failures: 5 }
+        Self {
+            url,
+            max_connections: 8,
+            statement_timeout: Duration::from_secs(1),
+            breaker_failures: 5,
+            changes: ChangesConfig::default(),
+        }
     }
 }
 
