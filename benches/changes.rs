@@ -38,7 +38,6 @@ use support::site::Site;
 use tokio::{task::JoinSet, time::Instant};
 
 #[path = "../tests/support/keeper.rs"]
-#[expect(dead_code, reason = "shared with the tests")]
 mod keeper;
 #[cfg(feature = "mysql")]
 #[path = "../tests/support/mariadb.rs"]
@@ -308,7 +307,9 @@ fn write(place: &str, ledger: &Ledger, number: usize) {
     while !ledger.stop.load(Ordering::SeqCst) {
         let index = random.usize(..KEYS);
         let open_for = Duration::from_micros(random.u64(0..20_000));
-        let begun = |version| drop(ledger.begun[index].fetch_max(version, Ordering::SeqCst));
+        let begun = |version| {
+            ledger.begun[index].fetch_max(version, Ordering::SeqCst);
+        };
         match change(&database, &key(index), open_for, begun) {
             Some(version) => {
                 ledger.committed[index].lock().push((Instant::now(), version));
@@ -387,7 +388,9 @@ async fn probe(fleet: &Fleet, place: &str, ledger: &Arc<Ledger>, end: Instant) -
     while Instant::now() < end {
         let (database, ledger) = (Arc::clone(&database), Arc::clone(ledger));
         let work = move || {
-            let begun = |version| drop(ledger.begun[PROBE].fetch_max(version, Ordering::SeqCst));
+            let begun = |version| {
+                ledger.begun[PROBE].fetch_max(version, Ordering::SeqCst);
+            };
             change(&database, &key(PROBE), Duration::ZERO, begun)
         };
         let Ok(Some(changed)) = tokio::task::spawn_blocking(work).await else { continue };
