@@ -90,6 +90,7 @@ async fn run(keys: u64) -> bool {
         table: "items".to_owned(),
         key_column: "name".to_owned(),
         value_columns: vec!["value".to_owned()],
+        writable: false,
     };
     let loader = TableLoader::new(&database, &table, usize::MAX).expect("the table is there");
     let day = Duration::from_secs(24 * 60 * 60);

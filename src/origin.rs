@@ -51,5 +51,5 @@ pub use limited::Limited;
 pub use map::MapLoader;
 pub use observed::{LoadObserver, LoadResult, Observed};
 pub use retry::Retry;
-pub use table::{TableLoader, TableReport};
+pub use table::{TableLoader, TableReport, TableWriter};
 pub use timeout::Timeout;

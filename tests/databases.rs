@@ -18,6 +18,8 @@ mod databases {
     mod site;
     #[cfg(any(feature = "postgres", feature = "mysql"))]
     mod tables;
+    #[cfg(any(feature = "postgres", feature = "mysql"))]
+    mod writes;
 }
 
 #[path = "support/keeper.rs"]

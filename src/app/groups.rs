@@ -60,7 +60,7 @@ impl GroupBuilder {
             tasks: self.tasks.clone(),
             metrics: self.metrics.clone(),
             log: Some(log.of(origin.database.clone(), origin.tracked.source.clone())),
-            writer: None,
+            writer: origin.writer.clone(),
         };
         Ok(Built { log, group: Group::new(name.clone(), section.group.clone(), settings, parts), origin })
     }

@@ -11,11 +11,11 @@ use crate::{
     changes::{Source, Tracked},
     config::{Config, GroupSection},
     database::Database,
-    group::{GroupMetrics, GroupName, LoadError, Loader},
+    group::{GroupMetrics, GroupName, LoadError, Loader, Writer},
     limit::Limiter,
     origin::{
         Batched, Breaker, Budget, FailFast, Guarded, Limited, LoadObserver, LoadResult, Observed, Places,
-        Retry, TableLoader, TableReport, Timeout,
+        Retry, TableError, TableLoader, TableReport, TableWriter, Timeout,
     },
     telemetry::{NodeMetrics, field},
     time::BootClock,
@@ -36,6 +36,8 @@ pub(super) struct Origin {
     pub(super) digest: u64,
     /// What is known of the table.
     pub(super) report: TableReport,
+    /// Writes rows, if the group is writable.
+    pub(super) writer: Option<Arc<dyn Writer>>,
     /// The database.
     pub(super) database: Database,
     /// Which changes are the table's.
@@ -74,12 +76,16 @@ impl Origins {
             limit => limit,
         };
         let statement_timeout = database.statement_timeout();
-        let loader = {
+        let (loader, writer) = {
             let table = table.clone();
-            tokio::task::spawn_blocking(move || TableLoader::new(&database, &table, value_bytes_max))
-                .await?
-                .with_context(|| format!("group {name}"))?
+            let open = move || {
+                let loader = TableLoader::new(&database, &table, value_bytes_max)?;
+                let writer = if table.writable { Some(TableWriter::new(&loader, &table)?) } else { None };
+                Ok::<_, TableError>((loader, writer))
+            };
+            tokio::task::spawn_blocking(open).await?.with_context(|| format!("group {name}"))?
         };
+        let writer = writer.map(|writer| Arc::new(writer) as Arc<dyn Writer>);
         let report = loader.report().clone();
         let metrics = LoadMetrics(GroupMetrics::new(metrics, name));
         // Who waits for a place in the budget must still have time for the query itself.
@@ -94,7 +100,16 @@ impl Origins {
         let digest = digest(section, &report);
         let source = Source { table: report.table.clone(), key_column: report.key_column.clone() };
         let tracked = Tracked { source, key_type: report.key_type };
-        Ok(Origin { scan: Arc::clone(&loader), loader, places, digest, report, database: shared, tracked })
+        Ok(Origin {
+            scan: Arc::clone(&loader),
+            loader,
+            places,
+            digest,
+            report,
+            writer,
+            database: shared,
+            tracked,
+        })
     }
 
     /// The log of changes of a database, which may have one.

@@ -350,6 +350,7 @@ mod tests {
             alone("group.scores.table", "pupils"),
             alone("group.scores.key_column", "id"),
             alone("group.scores.value_columns", "score,name"),
+            alone("group.scores.writable", "true"),
             alone("group.scores.content_type", "text/csv"),
             alone("group.scores.client_ttl", "1s"),
             alone("group.scores.allow_no_cache", "false"),

@@ -36,6 +36,16 @@ pub enum TableError {
         "the key column {column:?} of table {table:?} has no declared type: declare it text, integer or blob"
     )]
     KeyColumnUntyped { table: String, column: String },
+    #[error(
+        "the group on table {table:?} is writable, and its key column {column:?} is not unique: two writes at once \
+         would make two rows; give it a unique index"
+    )]
+    KeyNotUnique { table: String, column: String },
+    #[error(
+        "the group on table {table:?} is writable, and its value column {column:?} of the type {declared} can't be \
+         written as it is read"
+    )]
+    NotWritable { table: String, column: String, declared: String },
 }
 
 /// Why a load failed: the source of a [`LoadError`] that has one.

@@ -9,8 +9,11 @@ mod report;
 mod statements;
 #[cfg(all(test, feature = "sqlite"))]
 mod tests;
+mod writer;
+mod written;
 
 pub use loader::TableLoader;
 pub use report::TableReport;
+pub use writer::TableWriter;
 
 use super::error::{QueryError, TableError};

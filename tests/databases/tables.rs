@@ -31,6 +31,7 @@ pub(super) fn try_table(
         table: table.to_owned(),
         key_column: key_column.to_owned(),
         value_columns: value_columns.iter().map(|&name| name.to_owned()).collect(),
+        writable: false,
     };
     TableLoader::new(database, &config, 1 << 20)
 }

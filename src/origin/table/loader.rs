@@ -42,7 +42,7 @@ pub struct TableLoader {
 }
 
 #[derive(Debug)]
-struct Plan {
+pub(super) struct Plan {
     report: TableReport,
     statements: TableStatements,
     renderer: ValueRenderer,
@@ -70,6 +70,14 @@ impl TableLoader {
     /// What is known of the table.
     pub fn report(&self) -> &TableReport {
         &self.plan.report
+    }
+
+    pub(super) const fn database(&self) -> &Database {
+        &self.database
+    }
+
+    pub(super) const fn plan(&self) -> &Arc<Plan> {
+        &self.plan
     }
 
     /// What works, but not well: sentences for an operator.
@@ -109,8 +117,21 @@ impl KeyScan for TableLoader {
 }
 
 impl Plan {
+    pub(super) const fn report(&self) -> &TableReport {
+        &self.report
+    }
+
+    pub(super) const fn statements(&self) -> &TableStatements {
+        &self.statements
+    }
+
+    /// The value of a row, by its fields but for the key.
+    pub(super) fn value_of(&self, values: Vec<Field>) -> Result<Value, LoadError> {
+        self.renderer.render(values).map_err(|error| self.row_error(error))
+    }
+
     /// Whether a row can have this key, by its spelling.
-    fn may_have(&self, key: &Key) -> bool {
+    pub(super) fn may_have(&self, key: &Key) -> bool {
         let (bytes, report) = (key.as_bytes(), &self.report);
         // PostgreSQL has no text with a zero byte, and refuses a statement with one.
         let impossible =
@@ -175,7 +196,7 @@ impl Plan {
             return Ok(());
         };
         let Ok(at) = chunk.binary_search_by(|key| key.as_bytes().cmp(&bytes)) else { return Ok(()) };
-        let value = self.renderer.render(values).map_err(|error| self.row_error(error))?;
+        let value = self.value_of(values)?;
         *loaded += value.bytes().len();
         if *loaded > LOAD_BYTES_MAX && chunk.len() > 1 {
             return Err(LoadError::TooMuch(LOAD_BYTES_MAX));
@@ -251,7 +272,7 @@ impl Plan {
     }
 
     /// The key of a row, by the first field of its answer.
-    fn key_of<'a>(&self, field: &'a Field) -> Option<Cow<'a, [u8]>> {
+    pub(super) fn key_of<'a>(&self, field: &'a Field) -> Option<Cow<'a, [u8]>> {
         match (self.report.kind, field) {
             (DatabaseKind::Sqlite, field) => render_key(self.report.key_type, field),
             // As the statement has rendered it.

@@ -59,6 +59,7 @@ fn table(table: &str, key_column: &str, value_columns: &[&str]) -> TableConfig {
         table: table.to_owned(),
         key_column: key_column.to_owned(),
         value_columns: value_columns.iter().map(|&name| name.to_owned()).collect(),
+        writable: false,
     }
 }
 
