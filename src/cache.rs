@@ -390,6 +390,16 @@ impl<K: Eq + Weigh, V: Clone + Weigh> Cache<K, V> {
         self.order(shard, Kind::Absent)
     }
 
+    /// The key of an entry near a place that `draw` chooses, expired or not; `None` if there is none near it. Of many
+    /// draws every entry has its share. Locks one shard for a few steps.
+    pub fn any(&self, draw: u64) -> Option<K>
+    where
+        K: Clone,
+    {
+        // The low bits choose the shard, the high ones the place in it.
+        self.lock(draw).any(draw >> 32)
+    }
+
     fn order(&self, shard: usize, kind: Kind) -> Vec<K>
     where
         K: Clone,

@@ -32,6 +32,7 @@ use tokio::time::Instant;
 
 mod answer;
 mod asking;
+mod audit;
 mod batch;
 mod batch_load;
 mod config;
@@ -63,6 +64,7 @@ mod value;
 mod writer;
 
 pub use answer::{Answer, GetError, Hop, Outcome, UnknownOutcome};
+pub use audit::Audited;
 pub use config::GroupConfig;
 pub use freshness::{Freshness, Role};
 pub use halves::Halves;
@@ -84,6 +86,7 @@ pub use store::Resident;
 pub use value::{ContentKind, Value};
 pub use writer::{Committed, Condition, Write, WriteError, Writer, Written};
 
+use audit::Audit;
 use fence::SlotState;
 use flight::{Aborted, FlightLimits, Flights, Full, Seat, Start, Turn};
 use hops::Hops;
@@ -132,6 +135,7 @@ pub struct Group {
     hops: Hops,
     pulse: Pulse,
     logged: Option<Logged>,
+    audit: Audit,
     writer: Option<Arc<dyn Writer>>,
     writes: Arc<Writes>,
 }
@@ -150,6 +154,7 @@ impl Group {
             store: Store::new(&config, &metrics, settings.peer_deadline),
             writer: parts.writer,
             writes: Arc::default(),
+            audit: Audit::new(),
             logged: parts.log.map(|log| Logged::new(log, &config)),
             name,
             config: ArcSwap::from_pointee(config),

@@ -37,6 +37,8 @@ const NEWS_SPREAD: Duration = Duration::from_secs(1);
 const NEWS_SETTLE: Duration = Duration::from_millis(250);
 /// The least that the requests under way are given, whatever the leave has taken.
 const STOP_MIN: Duration = Duration::from_millis(500);
+/// How often a group compares some of its keys with the database.
+const AUDIT_PERIOD: Duration = Duration::from_secs(1);
 /// How often a group looks for expired entries.
 const RECLAIM_PERIOD: Duration = Duration::from_millis(200);
 
@@ -234,7 +236,7 @@ impl Node {
         });
     }
 
-    /// Starts what goes on in the background: expiry, metrics, and a look at the files for TLS.
+    /// Starts what goes on in the background: expiry, audits, metrics, and a look at the files for TLS.
     fn keep_house(&self) {
         self.tasks.spawn(self.certificates.clone().watch(self.tasks.stopping().clone()));
         let (stopping, groups) = (self.tasks.stopping().clone(), Arc::clone(&self.groups));
@@ -246,6 +248,17 @@ impl Node {
                     while group.reclaim_expired(RECLAIM_STEPS) >= RECLAIM_STEPS / 2 {
                         tokio::task::yield_now().await;
                     }
+                }
+            }
+        });
+        let (stopping, groups) = (self.tasks.stopping().clone(), Arc::clone(&self.groups));
+        self.tasks.spawn(async move {
+            while !wait(&stopping, AUDIT_PERIOD).await {
+                let all: Vec<_> = groups.iter().collect();
+                let audits = join_all(all.iter().map(|group| group.audit()));
+                tokio::select! {
+                    () = stopping.cancelled() => return,
+                    _ = audits => {}
                 }
             }
         });

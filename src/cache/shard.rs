@@ -251,6 +251,14 @@ impl<K: Eq, V> Shard<K, V> {
         stats
     }
 
+    /// The key of an entry near the place that `draw` chooses.
+    pub(super) fn any(&self, draw: u64) -> Option<K>
+    where
+        K: Clone,
+    {
+        self.slots.first_from(draw).map(|entry| entry.key.clone())
+    }
+
     /// The keys of one kind in the order in which they would leave, the next victim first.
     pub(super) fn order(&self, kind: Kind) -> Vec<K>
     where

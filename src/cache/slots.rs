@@ -193,6 +193,13 @@ impl<K, V> Slots<K, V> {
         entries.zip(0_u32..).filter_map(|(entry, slot)| Some((slot, entry.as_ref()?)))
     }
 
+    /// The first entry from a slot on that `draw` chooses, unless a whole chunk has none.
+    pub(super) fn first_from(&self, draw: u64) -> Option<&Entry<K, V>> {
+        let slots = self.nodes.len() as u64;
+        let start = draw.checked_rem(slots)?;
+        (start..start + CHUNK_SLOTS as u64).find_map(|slot| self.entries[(slot % slots) as u32].as_ref())
+    }
+
     /// Whether so many slots are free that a chunk should be given back.
     pub(super) fn has_surplus(&self) -> bool {
         self.free_count > CHUNK_SLOTS + self.nodes.len() / 4

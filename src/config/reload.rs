@@ -55,6 +55,7 @@ const CHANGEABLE: &[(&str, When)] = &[
     // A group that keeps no copies has no room for them.
     ("group.*.hot_ttl", When::NotZero),
     ("group.*.max_staleness", When::Always),
+    ("group.*.audit", When::Always),
     ("group.*.load_budget", When::Always),
     ("group.*.client_ttl", When::Always),
     ("group.*.allow_no_cache", When::Always),
@@ -365,6 +366,7 @@ mod tests {
             alone("group.scores.refresh_ahead", "0.2"),
             alone("group.scores.hot_ttl", "2s"),
             alone("group.scores.max_staleness", "2s"),
+            alone("group.scores.audit", "2"),
             alone("group.scores.load_budget", "15"),
             alone("group.scores.load_batch", "100"),
             alone("group.scores.preload", "1"),

@@ -33,6 +33,8 @@ pub struct GroupConfig {
     /// How old an answer may be at most where the database has a log of changes, counted back from the read's beginning:
     /// what was committed before that is seen.
     pub max_staleness: Duration,
+    /// Keys that are compared with the database each second where it has a log of changes; zero for none.
+    pub audit: usize,
     /// Queries of this node to the group's database that may be under way at once.
     pub load_budget: usize,
     /// Single keys that one query loads at most, where they are asked for at the same time; 1 if each is loaded by itself.
@@ -61,6 +63,7 @@ impl Default for GroupConfig {
             refresh_ahead: 0.0,
             hot_ttl: Duration::from_secs(1),
             max_staleness: Duration::from_secs(1),
+            audit: 1,
             load_budget: 16,
             load_batch: 256,
             preload: 0,
@@ -83,6 +86,7 @@ const REFRESH_AHEAD: RangeInclusive<f64> = 0.0..=0.9;
 const CLIENT_TTL: RangeInclusive<Duration> = Duration::ZERO..=DURATION_MAX;
 const HOT_TTL: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(60 * 60);
 const MAX_STALENESS: RangeInclusive<Duration> = Duration::from_millis(100)..=DURATION_MAX;
+const AUDIT: RangeInclusive<usize> = 0..=100;
 const LOAD_BUDGET: RangeInclusive<usize> = 1..=100_000;
 /// As many as a statement has at most.
 const LOAD_BATCH: RangeInclusive<usize> = 1..=1_000;
@@ -105,6 +109,7 @@ impl GroupConfig {
             refresh_ahead: section.float("refresh_ahead", default.refresh_ahead, REFRESH_AHEAD),
             hot_ttl: section.duration("hot_ttl", default.hot_ttl),
             max_staleness: section.duration("max_staleness", default.max_staleness),
+            audit: section.integer("audit", default.audit, AUDIT),
             load_budget: section.integer("load_budget", default.load_budget, LOAD_BUDGET),
             load_batch: section.integer("load_batch", default.load_batch, LOAD_BATCH),
             preload: section.integer("preload", default.preload, PRELOAD),
@@ -133,6 +138,7 @@ impl GroupConfig {
         checks.duration("hot_ttl", self.hot_ttl, &HOT_TTL);
         checks.duration("client_ttl", self.client_ttl, &CLIENT_TTL);
         checks.duration("max_staleness", self.max_staleness, &MAX_STALENESS);
+        checks.number("audit", self.audit, &AUDIT);
         checks.number("load_budget", self.load_budget, &LOAD_BUDGET);
         checks.number("load_batch", self.load_batch, &LOAD_BATCH);
         checks.number("preload", self.preload, &PRELOAD);
@@ -213,6 +219,7 @@ mod tests {
             stale_if_error: Duration::MAX,
             refresh_ahead: 1.0,
             max_staleness: Duration::ZERO,
+            audit: 101,
             load_budget: 0,
             load_batch: 0,
             preload: u64::MAX,
@@ -233,6 +240,7 @@ mod tests {
                 "stale_if_error",
                 "refresh_ahead",
                 "max_staleness",
+                "audit",
                 "load_budget",
                 "load_batch",
                 "preload",

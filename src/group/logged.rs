@@ -105,6 +105,9 @@ impl Group {
         {
             return 0;
         }
+        if let Change::Key(key) = change {
+            self.audit.note(key, self.config.load().audit);
+        }
         self.metrics.invalidated(Source::Log);
         self.store.apply(seq, change, self.clock.now())
     }

@@ -30,6 +30,7 @@ struct Handles {
     coalesced: Counter,
     evictions: [Counter; 4],
     invalidations: [Counter; 3],
+    inconsistent: Counter,
     staleness: Gauge,
     entries: [Gauge; 3],
     bytes: [Gauge; 3],
@@ -58,6 +59,7 @@ impl GroupMetrics {
                 .map(|cause| counter("ggcache_evictions_total", "cause", cause.as_str())),
             invalidations: ["local", "peer", "log"]
                 .map(|source| counter("ggcache_invalidations_total", "source", source)),
+            inconsistent: node.counter("ggcache_inconsistent_reads_total", vec![label()]),
             staleness: node.gauge("ggcache_staleness_seconds", vec![label()]),
             entries: gauge("ggcache_entries"),
             bytes: gauge("ggcache_bytes"),
@@ -94,6 +96,11 @@ impl GroupMetrics {
     /// Counts a request that shared another's flight.
     pub fn coalesced(&self) {
         self.0.coalesced.increment(1);
+    }
+
+    /// Counts a key of which memory said something else than the database, without a word in the log.
+    pub(super) fn inconsistent(&self) {
+        self.0.inconsistent.increment(1);
     }
 
     /// Counts an entry that left a cache.

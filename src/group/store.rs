@@ -368,6 +368,11 @@ impl Store {
         self.main.hottest(limit)
     }
 
+    /// A key of the main cache, chosen by `draw`; `None` where there is nothing near it.
+    pub(super) fn any(&self, draw: u64) -> Option<Key> {
+        self.main.any(draw)
+    }
+
     pub(super) fn entry_bytes_max(&self) -> u64 {
         self.main.entry_bytes_max()
     }

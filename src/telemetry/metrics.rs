@@ -21,7 +21,7 @@ const SECONDS: [f64; 14] =
     [0.000_01, 0.000_05, 0.000_25, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
 
 /// Name, unit and help of every metric.
-const DESCRIPTIONS: [(&str, Kind, Option<Unit>, &str); 21] = [
+const DESCRIPTIONS: [(&str, Kind, Option<Unit>, &str); 22] = [
     ("ggcache_requests_total", Kind::Counter, None, "clients' requests by where the answer came from"),
     (
         "ggcache_request_duration_seconds",
@@ -58,6 +58,12 @@ const DESCRIPTIONS: [(&str, Kind, Option<Unit>, &str); 21] = [
     ("ggcache_view_changes_total", Kind::Counter, None, "views that replaced another"),
     ("ggcache_etcd_up", Kind::Gauge, None, "whether etcd could be read when it was last tried"),
     ("ggcache_etcd_registered", Kind::Gauge, None, "whether the node's entry is in etcd, as far as it knows"),
+    (
+        "ggcache_inconsistent_reads_total",
+        Kind::Counter,
+        None,
+        "keys of which memory said something else than the database, and the log of changes nothing",
+    ),
     ("ggcache_invalidations_total", Kind::Counter, None, "invalidations applied by source"),
     ("ggcache_rate_limited_total", Kind::Counter, None, "requests refused for a rate by limit"),
     ("ggcache_reloads_total", Kind::Counter, None, "times that the configuration was read again by result"),
