@@ -191,8 +191,9 @@ impl Shared {
         let target = match target::parse(uri.path(), uri.query(), &self.parts.groups) {
             _ if *request.method() == Method::OPTIONS => return Next::Answered(self.options(uri.path())),
             None => return self.route(request, connection, exchange),
-            Some(_) if !is_read && !is_write(request.method()) => {
-                return Next::Answered(keys::method_not_allowed());
+            Some(target) if !is_read && !is_write(request.method()) => {
+                let is_writable = target.is_ok_and(|target| target.group.is_writable());
+                return Next::Answered(keys::method_not_allowed(is_writable));
             }
             Some(target) => target,
         };
