@@ -51,6 +51,8 @@ pub mod problem;
 #[cfg(feature = "grpc")]
 pub mod rpc;
 pub mod settings;
+#[cfg(test)]
+mod simulation;
 pub mod task;
 pub mod telemetry;
 pub mod time;

@@ -47,6 +47,8 @@ const LAYERS: &[(&str, &[&[&str]])] = &[
     ("client", &[&["cluster", "codec", "discovery", "error", "group", "net", "rpc", "telemetry"]]),
     ("config", &[GROUND, &["cache", "cluster", "database", "group"], ADAPTERS]),
     ("app", &[GROUND, &["cache", "cluster", "database", "group"], ADAPTERS, &["config"]]),
+    // For tests only.
+    ("simulation", &[GROUND, &["cache", "changes", "cluster", "database", "group"], ADAPTERS]),
     // A door for the fuzz targets, in builds for them only.
     ("fuzz", &[&["access", "config"], ADAPTERS]),
     ("cli", &[&["access", "app", "client", "cluster", "codec", "config", "discovery", "group", "settings"]]),

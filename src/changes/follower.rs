@@ -7,7 +7,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::{ChangeStore, Pace, Relayed, Seen, Source, Sources, StoreError};
 use crate::{
-    group::{Change, LogCell, LogId, Position},
+    group::{
+        Change, LogCell, LogId, Position,
+        omit::{Step, omitted, seam},
+    },
     time::Clock,
 };
 
@@ -127,6 +130,8 @@ impl<S: ChangeStore + ?Sized> Follower<S> {
             self.inspect_at.saturating_duration_since(Instant::now())
         };
         tokio::select! {
+            // In a fixed order, so that a simulation is the same each time.
+            biased;
             () = sleep(pause) => {}
             () = self.cell.wanted() => {}
             () = self.sources.grown() => self.inspect_at = Instant::now(),
@@ -166,7 +171,7 @@ impl<S: ChangeStore + ?Sized> Follower<S> {
 
     async fn look(&mut self) -> Result<(), StoreError> {
         let seen = call(self.store.look()).await?;
-        self.join(seen);
+        self.join(seen).await;
         let target = match seen.waiting {
             Some(waiting) => self.relay(waiting.newest).await?,
             None => seen.head,
@@ -175,10 +180,10 @@ impl<S: ChangeStore + ?Sized> Follower<S> {
     }
 
     /// Sees whether the log goes on where it was left, and begins anew at its head where it does not.
-    fn join(&mut self, seen: Seen) {
+    async fn join(&mut self, seen: Seen) {
         let reason = match self.applied {
             None => "the log is followed from its head",
-            Some(applied) if applied.log != seen.log => "the log is another one",
+            Some(applied) if applied.log != seen.log && !omitted(Step::LogId) => "the log is another one",
             Some(applied) if seen.head < applied.seq => "the log is shorter than it was",
             Some(applied) if seen.floor > applied.seq => "rows of the log are gone that were not applied",
             Some(applied) if seen.head == applied.seq && differ(applied.stamp, seen.stamp) => {
@@ -187,7 +192,9 @@ impl<S: ChangeStore + ?Sized> Follower<S> {
             Some(_) => return,
         };
         tracing::info!(database = %self.database, seq = seen.head, "{reason}; nothing from before is kept");
+        self.cell.lose();
         self.sources.reset(seen.head);
+        seam().await;
         self.applied = Some(Applied { log: seen.log, seq: seen.head, stamp: seen.stamp });
         self.cell.advance(Position { log: seen.log, seq: seen.head });
     }
@@ -252,12 +259,18 @@ impl<S: ChangeStore + ?Sized> Follower<S> {
             return Err(StoreError::Broken(applied.seq));
         }
         let last = page.rows.last().ok_or(StoreError::Broken(applied.seq))?;
+        let next = Applied { log: applied.log, seq: last.seq, stamp: Some(last.stamp) };
+        if omitted(Step::SlotBeforeCursor) {
+            self.cell.advance(Position { log: next.log, seq: next.seq });
+        }
         for row in &page.rows {
+            seam().await;
             if let Some(change) = &row.change {
                 self.sources.apply(&row.source, row.seq, change);
             }
         }
-        Ok(Applied { log: applied.log, seq: last.seq, stamp: Some(last.stamp) })
+        seam().await;
+        Ok(next)
     }
 
     async fn skip(&self, applied: Applied, target: u64) -> Result<Applied, StoreError> {

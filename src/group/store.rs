@@ -12,13 +12,11 @@ use std::{
     time::Duration,
 };
 
-use foldhash::quality::RandomState;
-
 use super::{
     Answer, Change, GroupConfig, GroupMetrics, Key, Outcome, Selection, Value,
     demand::Demand,
     fence::{Fence, SlotState},
-    omit::{Step, note_hint, omitted},
+    omit::{KeyHasher, Step, key_hasher, note_hint, omitted},
 };
 use crate::{
     cache::{
@@ -86,7 +84,7 @@ pub(super) struct Store {
     main: Cache<Key, Resident>,
     hot: Option<Hot>,
     fence: Fence,
-    seed: RandomState,
+    seed: KeyHasher,
     /// For how long after an invalidation nothing is kept that a peer says.
     quiet: Duration,
     /// In the last part of its life, in thousandths, a value is loaded anew when it is asked for; 0 if it is not.
@@ -149,7 +147,7 @@ impl Store {
                 hot
             }),
             fence: Fence::new(),
-            seed: RandomState::default(),
+            seed: key_hasher(),
             quiet,
             ending: AtomicU64::new(ending(config)),
         }
@@ -259,14 +257,31 @@ impl Store {
     }
 
     /// Keeps a copy of what the owner answered, for a moment, if the key is in demand here. Whether it was kept.
+    ///
+    /// Of questions that were under way at the same time, which one brings the newer answer is not known: once one is
+    /// kept, the others are not.
     pub(super) fn keep_copy(&self, hash: u64, key: &Key, fresh: Fresh, now: Moment, slot: SlotState) -> bool {
         let Some(hot) = &self.hot else { return false };
         if !hot.demand.is_high(hash) {
             return false;
         }
         let until = fresh.until.min(now.saturating_add(hot.ttl()));
-        let fresh = Fresh { until, window: Duration::ZERO, ..fresh };
-        self.insert(&hot.copies, hash, key, fresh, now, slot)
+        let (content, until) = Fresh { until, window: Duration::ZERO, ..fresh }.into_parts();
+        let unchanged = || {
+            let unchanged = self.is_unchanged(hash, slot);
+            if unchanged {
+                self.fence.pass(hash);
+            }
+            unchanged
+        };
+        matches!(hot.copies.insert_if(hash, key.clone(), content, until, now, unchanged), Inserted::Stored)
+    }
+
+    /// Drops the copy of another owner's key, if there is one: what was answered and not kept may be newer.
+    pub(super) fn end_copy(&self, hash: u64, key: &[u8]) {
+        if let Some(hot) = &self.hot {
+            hot.copies.remove_with(hash, key, || {});
+        }
     }
 
     /// Drops the copy of another owner's key, if there is one, and keeps out what was asked for before.
@@ -274,6 +289,10 @@ impl Store {
         if let Some(hot) = &self.hot {
             hot.copies.remove_with(hash, key, || self.fence.pass(hash));
         }
+    }
+
+    fn is_unchanged(&self, hash: u64, slot: SlotState) -> bool {
+        self.fence.state(hash) == slot || omitted(Step::SlotCheckAtStore)
     }
 
     fn insert(
@@ -287,7 +306,7 @@ impl Store {
     ) -> bool {
         // What may not be kept at all still ends what it is newer than.
         let (content, until) = fresh.into_parts();
-        let unchanged = || self.fence.state(hash) == slot || omitted(Step::SlotCheckAtStore);
+        let unchanged = || self.is_unchanged(hash, slot);
         matches!(cache.insert_if(hash, key.clone(), content, until, now, unchanged), Inserted::Stored)
     }
 
