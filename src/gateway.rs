@@ -309,7 +309,9 @@ impl Shared {
     /// What a path answers to; all paths together for `*`.
     fn options(&self, path: &str) -> Response<GatewayBody> {
         let methods = match path {
-            "*" => vec![Method::GET, Method::HEAD, Method::POST, Method::OPTIONS],
+            "*" => {
+                vec![Method::GET, Method::HEAD, Method::PUT, Method::DELETE, Method::POST, Method::OPTIONS]
+            }
             path => methods_of(path, self.plane),
         };
         if methods.is_empty() {
