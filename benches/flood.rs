@@ -101,7 +101,7 @@ async fn run(arguments: &Arguments, server: &Server) -> ExitCode {
          value_columns = [\"version\"]\nttl = \"1h\"\n",
         server.url()
     ));
-    let database = Arc::new(server.open(&site));
+    let database = Arc::new(server.open(&site, server::PATIENCE));
     server::run(&database, |turn| {
         turn.batch("CREATE TABLE items (id INTEGER PRIMARY KEY, version INTEGER NOT NULL)")?;
         turn.batch(&server::numbers("items", arguments.rows))
@@ -244,6 +244,7 @@ async fn fresh(node: &str, committed: Instant) -> Duration {
 }
 
 /// How long it takes until the changes have left the outbox.
+#[expect(clippy::disallowed_methods, reason = "on a thread of its own, which has nothing else to do")]
 fn drained(database: &Database, kind: Kind, committed: Instant) -> Duration {
     // On SQLite it is the log itself.
     while kind != Kind::Sqlite && committed.elapsed() < WAIT {

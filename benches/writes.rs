@@ -127,7 +127,7 @@ async fn run(arguments: &Arguments, server: &Server) -> ExitCode {
          value_columns = [\"version\"]\nwritable = true\nttl = \"1h\"\nhot_ttl = \"10m\"\n",
         server.url()
     ));
-    let database = server.open(&site);
+    let database = server.open(&site, server::PATIENCE);
     server::run(&database, |turn| {
         turn.batch("CREATE TABLE items (name VARCHAR(50) PRIMARY KEY, version BIGINT NOT NULL)")
     });

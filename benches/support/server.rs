@@ -65,8 +65,9 @@ impl Server {
         }
     }
 
-    /// Opens the database for this process; of SQLite, the file in `site`, which is made if it is missing.
-    pub fn open(&self, site: &Site) -> Database {
+    /// Opens the database for this process, whose statements take `timeout` at most; of SQLite, the file in `site`, which
+    /// is made if it is missing.
+    pub fn open(&self, site: &Site, timeout: Duration) -> Database {
         let url = match self {
             Self::Sqlite => {
                 site.sql("PRAGMA journal_mode = WAL");
@@ -76,7 +77,7 @@ impl Server {
         };
         let config = DatabaseConfig {
             max_connections: 1,
-            statement_timeout: PATIENCE,
+            statement_timeout: timeout,
             ..DatabaseConfig::new(DatabaseUrl::new(url))
         };
         Database::open(&config).expect("the database answers")
