@@ -206,6 +206,8 @@ fn judge(samples: &[Sample], [stopping, stopped, starting, back]: [Instant; 4]) 
         samples.iter().filter(move |sample| {
             range.contains(&sample.start)
                 && sample.is_warm == is_warm
+                // What waited for the database until it was back says nothing of its absence.
+                && (sample.start >= starting || sample.start + sample.took < starting)
                 && group.is_none_or(|group| group == sample.group)
         })
     };
@@ -224,9 +226,7 @@ fn judge(samples: &[Sample], [stopping, stopped, starting, back]: [Instant; 4]) 
     for (group, end) in ends {
         let name = GROUPS[group];
         let whole = stopping..starting;
-        // What waited for the database until it was back is not from memory.
-        let in_time = |sample: &&Sample| right(sample) && sample.start + sample.took < starting;
-        let served = of(whole.clone(), Some(group), true).filter(in_time);
+        let served = of(whole.clone(), Some(group), true).filter(right);
         let last = served.map(|sample| sample.start - stopping).max().unwrap_or_default();
         let is_long = match group {
             // A look at the log before was the last one.
