@@ -26,6 +26,7 @@ mod keys;
 mod layers;
 mod live;
 mod openapi;
+mod read;
 mod reload;
 mod reply;
 mod routes;
@@ -64,7 +65,7 @@ use crate::{
     access::{Caller, Memo, Scope},
     cluster::ViewCell,
     error::ErrorCode,
-    group::{Answer, GetError, Group, Groups, Outcome, Peers, Position},
+    group::{Groups, Peers},
     net::{Connection, Handler},
     problem::{Problem, RequestId},
     telemetry::{NodeMetrics, trace},
@@ -74,6 +75,7 @@ use admission::{Refusal, Wish};
 use directives::Directives;
 use exchange::{Exchange, carry};
 use layers::InFlight;
+use read::Read;
 use reply::NodeReply;
 use target::KeyTarget;
 use write::{KeyWrite, is_write, min_position};
@@ -162,15 +164,6 @@ enum Next {
     Write(KeyWrite),
     /// It goes to the router, with who sent it.
     Route(Option<Caller>),
-}
-
-/// A read that outlives its request.
-struct Read {
-    group: Arc<Group>,
-    key: Box<[u8]>,
-    directives: Directives,
-    /// What the client has seen already, or written.
-    min_position: Option<Position>,
 }
 
 impl Shared {
@@ -372,36 +365,6 @@ impl Shared {
             )),
             Err(error) => problem(self.reply.problem(&read.group, &error, id)),
         }
-    }
-}
-
-impl Read {
-    /// The answer; `None` if it is to come from memory and is not there.
-    async fn answer(&self, deadline: Instant) -> Result<Option<Answer>, GetError> {
-        let Self { group, key, directives, min_position } = self;
-        let may_cache = match min_position {
-            None => true,
-            Some(position) => group.caught_up(*position, deadline).await,
-        };
-        if directives.only_if_cached {
-            if directives.no_cache || !may_cache {
-                return Ok(None);
-            }
-            let found = Box::pin(group.in_memory(key, deadline)).await?;
-            return Ok(found.filter(|answer| directives.accept(answer, group.now())));
-        }
-        if !directives.no_cache && may_cache {
-            let answer = match min_position {
-                // Memory was not looked at yet.
-                Some(_) => group.get(key, deadline).await?,
-                None => group.miss(key, deadline).await?,
-            };
-            if answer.outcome == Outcome::Load || directives.accept(&answer, group.now()) {
-                return Ok(Some(answer));
-            }
-        }
-        // Rare, and so in a box.
-        Box::pin(group.fresh(key, deadline)).await.map(Some)
     }
 }
 
