@@ -39,6 +39,8 @@ const NEWS_SETTLE: Duration = Duration::from_millis(250);
 const STOP_MIN: Duration = Duration::from_millis(500);
 /// How often a group compares some of its keys with the database.
 const AUDIT_PERIOD: Duration = Duration::from_secs(1);
+/// How long a node waits at its start until it is known which tables are in a log of changes.
+const LOOK_MAX: Duration = Duration::from_secs(5);
 /// How often a group looks for expired entries.
 const RECLAIM_PERIOD: Duration = Duration::from_millis(200);
 
@@ -216,6 +218,7 @@ impl Node {
             }
         });
         let (readiness, membership) = (self.readiness.clone(), self.membership.clone());
+        let groups = Arc::clone(&self.groups);
         let stopping = self.tasks.stopping().clone();
         self.tasks.spawn(async move {
             let prepare = async {
@@ -223,6 +226,11 @@ impl Node {
                     return;
                 }
                 membership.admitted().await;
+                // A group answers by ttl only until it is known that it is in a log. A database that can't be asked does not
+                // keep the node from answering that.
+                let looked_at =
+                    join_all(groups.iter().map(|group| async move { group.log_looked_at().await }));
+                let _ = tokio::time::timeout(LOOK_MAX, looked_at).await;
                 for preload in preloads {
                     preload.run().await;
                 }
