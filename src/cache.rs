@@ -390,14 +390,15 @@ impl<K: Eq + Weigh, V: Clone + Weigh> Cache<K, V> {
         self.order(shard, Kind::Absent)
     }
 
-    /// The key of an entry near a place that `draw` chooses, expired or not; `None` if there is none near it. Of many
-    /// draws every entry has its share. Locks one shard for a few steps.
+    /// The key of an entry near a place that `draw` chooses, expired or not; `None` if there is none near it in any shard.
+    /// Of many draws every entry has its share, if not an equal one. Locks one shard at a time, each for a few steps.
     pub fn any(&self, draw: u64) -> Option<K>
     where
         K: Clone,
     {
-        // The low bits choose the shard, the high ones the place in it.
-        self.lock(draw).any(draw >> 32)
+        // The low bits choose the first shard, the high ones the place in it.
+        let draws = (0..self.shards.len() as u64).map(|step| draw.wrapping_add(step));
+        draws.into_iter().find_map(|near| self.lock(near).any(draw >> 32))
     }
 
     fn order(&self, shard: usize, kind: Kind) -> Vec<K>

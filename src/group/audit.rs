@@ -8,14 +8,12 @@
 //! that began after the load has found everything applied, again: had the log said anything of what the load saw, the
 //! key's slot would be another by then. What is left is counted (`ggcache_inconsistent_reads_total`), told, and dropped.
 //!
-//! Keys are drawn from those that rows of the log named some time ago, and from memory. The auditor has the lowest
-//! priority: it does nothing while half of the group's budget is in use.
+//! Keys are drawn from those that rows of the log named a while ago, since a change is when a cache can go wrong, and from
+//! all of memory, since what passes the triggers by is named by no row; each has its share. The auditor has the lowest
+//! priority: it does nothing while half of the group's budget is in use, or the log can't be read; it takes a place of the
+//! budget as any load does, and asks nothing of a database whose breaker is open.
 
-use std::{
-    collections::VecDeque,
-    hash::{BuildHasher as _, RandomState},
-    time::Duration,
-};
+use std::{collections::VecDeque, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -55,7 +53,7 @@ struct Sample {
 
 impl Audit {
     pub(super) fn new() -> Self {
-        let random = fastrand::Rng::with_seed(RandomState::new().hash_one(0));
+        let random = fastrand::Rng::new();
         Self(Mutex::new(Sample { random, rows: 0, applied: Vec::new(), due: VecDeque::new() }))
     }
 
@@ -109,7 +107,11 @@ impl Group {
             (config.audit, config.load_budget, config.max_staleness)
         };
         let due = self.audit.take(self.clock.now(), delay);
-        if limit == 0 || !self.is_logged() || self.owner_flights.running() * 2 >= budget.max(2) {
+        if limit == 0 || !self.is_logged() {
+            return audited;
+        }
+        self.metrics.audits();
+        if self.owner_flights.running() * 2 >= budget.max(2) {
             return audited;
         }
         let suspects = self.suspects(due, limit);
@@ -177,11 +179,12 @@ impl Group {
 
     fn expose(&self, suspect: &Suspect) {
         self.metrics.inconsistent();
-        tracing::warn!(
+        tracing::error!(
             { field::GROUP } = %self.name,
             { field::KEY_HASH } = %place(self.name.as_str(), suspect.key.as_bytes()),
             { field::OUTCOME } = %suspect.answer.outcome,
-            "memory said something else than the database, and the log says nothing of a change; the entry is dropped"
+            "memory said something else than the database, and the log of changes nothing; the entry is dropped. A change \
+             has passed the triggers by: `ggcache check` names those that do, `ggcache audit` other keys"
         );
         self.store.invalidate(&Selection::Keys(vec![suspect.key.clone()]), self.clock.now());
     }

@@ -1,6 +1,9 @@
 //! The figures of one group: handles that are made once, so that a hit touches atomics only.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use metrics::{Counter, Gauge, Histogram, Label};
 
@@ -22,6 +25,9 @@ pub enum Source {
 #[derive(Clone)]
 pub struct GroupMetrics(Arc<Handles>);
 
+/// What only groups in a log of changes have, so that no other one shows a 0 that nobody measured.
+type Lazily<T> = LazyLock<T, Box<dyn FnOnce() -> T + Send>>;
+
 struct Handles {
     requests: [Counter; 7],
     request_seconds: Histogram,
@@ -30,8 +36,8 @@ struct Handles {
     coalesced: Counter,
     evictions: [Counter; 4],
     invalidations: [Counter; 3],
-    inconsistent: Counter,
-    staleness: Gauge,
+    inconsistent: Lazily<Counter>,
+    staleness: Lazily<Gauge>,
     entries: [Gauge; 3],
     bytes: [Gauge; 3],
     capacity: [Gauge; 3],
@@ -59,8 +65,14 @@ impl GroupMetrics {
                 .map(|cause| counter("ggcache_evictions_total", "cause", cause.as_str())),
             invalidations: ["local", "peer", "log"]
                 .map(|source| counter("ggcache_invalidations_total", "source", source)),
-            inconsistent: node.counter("ggcache_inconsistent_reads_total", vec![label()]),
-            staleness: node.gauge("ggcache_staleness_seconds", vec![label()]),
+            inconsistent: {
+                let (node, label) = (node.clone(), label());
+                LazyLock::new(Box::new(move || node.counter("ggcache_inconsistent_reads_total", vec![label])))
+            },
+            staleness: {
+                let (node, label) = (node.clone(), label());
+                LazyLock::new(Box::new(move || node.gauge("ggcache_staleness_seconds", vec![label])))
+            },
             entries: gauge("ggcache_entries"),
             bytes: gauge("ggcache_bytes"),
             capacity: gauge("ggcache_capacity_bytes"),
@@ -96,6 +108,11 @@ impl GroupMetrics {
     /// Counts a request that shared another's flight.
     pub fn coalesced(&self) {
         self.0.coalesced.increment(1);
+    }
+
+    /// Says that the group is audited: from now on there is a count of what is found.
+    pub(super) fn audits(&self) {
+        LazyLock::force(&self.0.inconsistent);
     }
 
     /// Counts a key of which memory said something else than the database, without a word in the log.

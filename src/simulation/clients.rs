@@ -210,7 +210,7 @@ pub(super) async fn write_on(world: Arc<World>, tokens: Arc<Tokens>) {
                 keys.push(other);
             }
         }
-        let is_silent = world.chance(6);
+        let is_silent = world.chance(6) && !world.plan.is_audited;
         let committed = world.database.transact(&world, &keys, is_silent).await;
         if committed.is_empty() {
             continue;
@@ -296,6 +296,30 @@ async fn invalidate(world: Arc<World>, committed: Vec<Committed>) {
             world.note(node.index, "has acknowledged", 0, 0);
             committed.iter().for_each(|written| node.known.acknowledge(written.key, written.at));
         }
+    }
+}
+
+/// Has nodes compare their memory with the database until the run ends.
+pub(super) async fn audit_on(world: Arc<World>) {
+    while world.plan.is_audited && !world.is_ending() {
+        world.pause(0, 20).await;
+        let Some(node) = ready(&world).await else { continue };
+        tokio::spawn(audit(Arc::clone(&world), node));
+    }
+}
+
+async fn audit(world: Arc<World>, node: Arc<Node>) {
+    let audited = tokio::select! {
+        biased;
+        () = node.crashed.cancelled() => return,
+        audited = node.group.audit() => audited,
+    };
+    world.note(node.index, "has audited keys: equal, open", audited.equal, audited.open);
+    if audited.inconsistent > 0 {
+        world.breach(format!(
+            "node {} finds a key inconsistent, though every change is in the log",
+            node.index
+        ));
     }
 }
 

@@ -180,6 +180,7 @@ impl Node {
             negative_ttl: hour,
             hot_ttl: hour,
             max_staleness: world.plan.staleness,
+            audit: 4,
             ..GroupConfig::default()
         };
         let (tasks, metrics, cell) = (Tasks::new(), NodeMetrics::new(), LogCell::new());

@@ -42,6 +42,8 @@ pub(super) struct Plan {
     pub(super) is_short_lived: bool,
     /// A node that has another definition of the group than the others.
     pub(super) alien: Option<usize>,
+    /// No change passes the triggers by, so that auditors may find nothing.
+    pub(super) is_audited: bool,
 }
 
 /// How long something takes, in milliseconds.
@@ -74,6 +76,7 @@ impl Plan {
             query: delay(rng, 120),
             is_short_lived: rng.u8(0..4) == 0,
             alien: (!is_calm && rng.u8(0..3) == 0).then(|| rng.usize(0..nodes)),
+            is_audited: rng.bool(),
         }
     }
 }

@@ -21,7 +21,7 @@ const SECONDS: [f64; 14] =
     [0.000_01, 0.000_05, 0.000_25, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
 
 /// Name, unit and help of every metric.
-const DESCRIPTIONS: [(&str, Kind, Option<Unit>, &str); 22] = [
+const DESCRIPTIONS: [(&str, Kind, Option<Unit>, &str); 23] = [
     ("ggcache_requests_total", Kind::Counter, None, "clients' requests by where the answer came from"),
     (
         "ggcache_request_duration_seconds",
@@ -59,10 +59,16 @@ const DESCRIPTIONS: [(&str, Kind, Option<Unit>, &str); 22] = [
     ("ggcache_etcd_up", Kind::Gauge, None, "whether etcd could be read when it was last tried"),
     ("ggcache_etcd_registered", Kind::Gauge, None, "whether the node's entry is in etcd, as far as it knows"),
     (
+        "ggcache_staleness_seconds",
+        Kind::Gauge,
+        Some(Unit::Seconds),
+        "time since the log of changes was last known to be applied to its end; memory answers up to max_staleness",
+    ),
+    (
         "ggcache_inconsistent_reads_total",
         Kind::Counter,
         None,
-        "keys of which memory said something else than the database, and the log of changes nothing",
+        "keys that the auditor found in memory with another value than in the database, and no change in the log",
     ),
     ("ggcache_invalidations_total", Kind::Counter, None, "invalidations applied by source"),
     ("ggcache_rate_limited_total", Kind::Counter, None, "requests refused for a rate by limit"),
