@@ -1,5 +1,6 @@
 //! The composition root: the only place that names concrete adapters, and the order in which a node starts and stops.
 
+mod audit;
 mod changes;
 mod check;
 mod groups;
@@ -16,6 +17,7 @@ use std::{process::ExitCode, sync::Arc};
 use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+pub use audit::AuditTable;
 pub use changes::ChangesCommand;
 pub use node::Node;
 pub use planes::Listeners;

@@ -1,11 +1,14 @@
 //! The command line: parses it, loads the configuration, calls `app`, and turns the outcome into an exit code.
 //!
 //! The only place that looks at the process's arguments and environment, and the only one that prints.
-//! 0 is success; 1 a failure at run time; 2 a wrong command line or configuration; 3 a key that is not there.
+//! 0 is success; 1 a failure at run time; 2 a wrong command line or configuration; 3 a key that is not there. Of an audit
+//! 1 says that something is inconsistent, and 2 that it could not be told.
 
 mod args;
+mod audit;
 mod certs;
 mod get;
+mod reach;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -87,6 +90,7 @@ fn execute(command: &Command, loaded: Loaded, sources: Sources) -> anyhow::Resul
         Command::Migrate(_) => app::migrate(&loaded.config).map(|()| ExitCode::SUCCESS),
         Command::Changes(arguments) => changes(arguments, &loaded.config),
         Command::Get(arguments) => get::run(arguments, &loaded.config),
+        Command::Audit(arguments) => Ok(audit::run(arguments, &loaded.config)),
         Command::Config(_) => print(&loaded.effective.to_string()),
         Command::Certs(_) | Command::Openapi(_) | Command::Token(_) => execute_alone(command),
     }
@@ -147,4 +151,9 @@ fn complain<T: std::fmt::Display>(errors: impl IntoIterator<Item = T>) {
     for error in errors {
         let _ = writeln!(stderr, "error: {error}");
     }
+}
+
+/// Writes to standard error what is no failure. There is nowhere left to report that this fails.
+fn tell(text: &str) {
+    let _ = io::stderr().write_all(text.as_bytes());
 }

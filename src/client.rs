@@ -24,7 +24,7 @@
 //! - Retries of all reads together are a bounded share of the requests, so that an outage does not multiply the load.
 //! - The deadline holds for everything together: no attempt outlasts it, none begins after it.
 //!
-//! Nothing here knows what a node is inside: the library's other users are applications, and `ggcache get`.
+//! Nothing here knows what a node is inside: the library's other users are applications, `ggcache get` and `ggcache audit`.
 
 mod builder;
 mod endpoint;

@@ -4,6 +4,7 @@
 
 mod program {
     mod access;
+    mod audit;
     mod changes;
     mod commands;
     mod invalidation;

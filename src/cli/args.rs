@@ -94,6 +94,24 @@ Examples:
       a key that is not text
 Exit code 0 with the value on standard output, 1 if there was no answer, 3 if there is no such key.";
 
+const AUDIT_EXAMPLE: &str = "\
+Examples:
+  ggcache audit
+      a hundred keys of each group, half of them such as changed lately, at the node that ./ggcache.toml tells of
+  ggcache audit --group scores --keys 1000 --addresses http://10.0.0.7:8000,http://10.0.0.8:8000
+      a thousand keys of one group, at each of two nodes
+  ggcache audit --group scores --etcd http://10.0.0.1:2379
+      at every node that is registered in etcd
+  ggcache audit anna 张三 --group scores
+      these keys
+  psql \"$DSN\" -Atc 'SELECT name FROM students TABLESAMPLE SYSTEM (1)' | ggcache audit - --group scores
+      the keys that another program names, one a line
+A key that differs is read again after the time for which it may, and once more; only what is still the same, and still
+differs, is inconsistent. The sample is of the table's first 100,000 keys. Like any client, the command has the nodes
+load what they don't have in memory.
+Exit code 0 if nothing is inconsistent, 1 if something is, 2 if it could not be told: a wrong command line or
+configuration, a node or a database that gave no answer.";
+
 const TOKEN_EXAMPLE: &str = "\
 Examples:
   ggcache token app
@@ -120,6 +138,9 @@ pub(super) enum Command {
     /// Reads a key from a running cluster.
     #[command(after_help = GET_EXAMPLE)]
     Get(GetArguments),
+    /// Compares what the nodes of a running cluster answer with what the database says.
+    #[command(after_help = AUDIT_EXAMPLE)]
+    Audit(AuditArguments),
     /// Makes an authority and certificates for nodes, to try TLS with.
     #[command(after_help = CERTS_EXAMPLE)]
     Certs(CertsArguments),
@@ -142,6 +163,7 @@ impl Command {
                 Some(sources)
             }
             Self::Get(get) => Some(&get.sources),
+            Self::Audit(audit) => Some(&audit.sources),
             Self::Changes(changes) => Some(&changes.sources),
             Self::Certs(_) | Self::Openapi(_) | Self::Token(_) => None,
         }
@@ -193,6 +215,48 @@ pub(super) struct GetArguments {
     /// The group; without it default_group, or the only one that is configured
     #[arg(long, value_name = "NAME", value_parser = GroupName::new)]
     pub(super) group: Option<GroupName>,
+    #[command(flatten)]
+    pub(super) reach: ReachArguments,
+    /// KEY is base64url, with or without padding
+    #[arg(long)]
+    pub(super) key_b64: bool,
+    /// Tells on standard error who answered, and from which cache
+    #[arg(long, short)]
+    pub(super) verbose: bool,
+    #[command(flatten)]
+    pub(super) sources: SourceArguments,
+}
+
+/// What is compared, and at which nodes.
+#[derive(Debug, Args)]
+pub(super) struct AuditArguments {
+    /// The keys to compare, their bytes as they are; - reads them from standard input, one a line. Without any a sample
+    /// is drawn
+    #[arg(value_name = "KEY")]
+    pub(super) given: Vec<OsString>,
+    /// The group; without it all that are configured, or, where keys are given, as `get` goes
+    #[arg(long, value_name = "NAME", value_parser = GroupName::new)]
+    pub(super) group: Option<GroupName>,
+    /// How many keys of each group are drawn
+    #[arg(long, value_name = "N", default_value = "100", conflicts_with = "given",
+        value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(super) keys: u32,
+    /// How long a difference may last; without it max_staleness where the table is in a log of changes, else the ttl with
+    /// its windows
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(super) patience: Option<Duration>,
+    /// The keys are base64url, with or without padding
+    #[arg(long)]
+    pub(super) key_b64: bool,
+    #[command(flatten)]
+    pub(super) reach: ReachArguments,
+    #[command(flatten)]
+    pub(super) sources: SourceArguments,
+}
+
+/// How the nodes are reached, for all commands that read from a cluster.
+#[derive(Debug, Args)]
+pub(super) struct ReachArguments {
     /// The nodes to ask, as http://HOST:PORT or grpc://HOST:PORT, with TLS as https:// or grpcs://; without it those
     /// that the configuration tells of
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
@@ -216,14 +280,6 @@ pub(super) struct GetArguments {
     /// How long the read may take with all its attempts
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = humantime::parse_duration)]
     pub(super) deadline: Duration,
-    /// KEY is base64url, with or without padding
-    #[arg(long)]
-    pub(super) key_b64: bool,
-    /// Tells on standard error who answered, and from which cache
-    #[arg(long, short)]
-    pub(super) verbose: bool,
-    #[command(flatten)]
-    pub(super) sources: SourceArguments,
 }
 
 /// What a token is for.
