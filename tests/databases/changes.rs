@@ -46,6 +46,7 @@ on_each! {
     installing_again_changes_nothing
     names_are_nothing_but_names
     a_flood_becomes_one_row
+    a_flood_waits_for_nobody
     retention_leaves_the_last_row
     invalidations_go_the_same_way
     no_row_is_lost
@@ -192,6 +193,56 @@ async fn a_flood_becomes_one_row(kind: DatabaseKind) {
     site.sql("INSERT INTO t VALUES (20000, 'after', 1)");
     assert_eq!(texts(&relayed(&store, 1).await), ["after"]);
     assert_eq!(store.look().await.expect("a look").waiting, None);
+}
+
+/// Transactions that are open before, among and behind the rows of a flood.
+async fn a_flood_waits_for_nobody(kind: DatabaseKind) {
+    if kind == DatabaseKind::Sqlite {
+        // One transaction at a time writes.
+        return;
+    }
+    let site = Site::with_table(kind);
+    site.install();
+    let store = site.store();
+    let numbers = |from: u32, to: u32| match kind {
+        DatabaseKind::Mysql => format!("SELECT seq, CONCAT('k', seq), 1 FROM seq_{from}_to_{to}"),
+        _ => format!("SELECT g, 'k' || g, 1 FROM generate_series({from}, {to}) AS g"),
+    };
+    let open = |id: u32| {
+        let (database, insert) = (site.open(1), format!("INSERT INTO t VALUES ({id}, 'open{id}', 1)"));
+        let (written, is_written) = std::sync::mpsc::channel();
+        let (release, is_released) = std::sync::mpsc::channel::<()>();
+        let holder = std::thread::spawn(move || {
+            let work = database.run_here(Access::Write, Duration::from_secs(60), |turn| {
+                turn.transaction(|turn| {
+                    turn.batch(&insert)?;
+                    written.send(()).expect("the test waits");
+                    is_released.recv().expect("the test goes on");
+                    Ok::<_, DatabaseError>(())
+                })
+            });
+            work.expect("a transaction");
+        });
+        is_written.recv().expect("it is written");
+        (release, holder)
+    };
+    let mut holders = vec![open(1)];
+    site.sql(&format!("INSERT INTO t {}", numbers(100, 12_100)));
+    holders.push(open(2));
+    assert_eq!(texts(&relayed(&store, 0).await), ["*"], "rows of one statement only");
+    site.sql(&format!("INSERT INTO t {}", numbers(20_000, 27_000)));
+    holders.push(open(3));
+    site.sql(&format!("INSERT INTO t {}", numbers(30_000, 37_000)));
+    holders.push(open(4));
+    assert_eq!(texts(&relayed(&store, 1).await), ["*"], "with a row among them that is not committed");
+    assert_eq!(store.look().await.expect("a look").waiting, None);
+    for (release, holder) in holders {
+        release.send(()).expect("the holder waits");
+        tokio::task::spawn_blocking(move || holder.join().expect("it ends")).await.expect("it ends");
+    }
+    let mut late = texts(&relayed(&store, 2).await);
+    late.sort();
+    assert_eq!(late, ["open1", "open2", "open3", "open4"], "none is lost");
 }
 
 async fn retention_leaves_the_last_row(kind: DatabaseKind) {

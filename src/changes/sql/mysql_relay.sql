@@ -16,8 +16,10 @@ BEGIN
     -- One at a time. Who comes second does not wait: what it wants is being done.
     SELECT c.head INTO old_head FROM gg_ctl AS c WHERE c.one = 1 FOR UPDATE SKIP LOCKED;
     IF old_head IS NOT NULL THEN
+        -- A question of its own: inside of IF or SET it would wait for rows that others have not committed.
         -- Of a flood no single keys are logged: a table's rows become one row for all of them.
-        IF (SELECT COUNT(*) FROM (SELECT 1 FROM gg_outbox AS o WHERE o.id <= up_to LIMIT 10001) AS many) > 10000 THEN
+        SELECT COUNT(*) INTO found FROM (SELECT 1 FROM gg_outbox AS o WHERE o.id <= up_to LIMIT 10001) AS many;
+        IF found > 10000 THEN
             SELECT f.tbl, f.col INTO flood_tbl, flood_col FROM
                 (SELECT o.tbl, o.col FROM gg_outbox AS o WHERE o.id <= up_to ORDER BY o.id LIMIT 10001) AS f
                 GROUP BY f.tbl, f.col HAVING COUNT(*) > 1000 LIMIT 1;
@@ -47,7 +49,7 @@ BEGIN
         END IF;
         -- Each by its primary key: here a range would wait for rows that others have not committed.
         DELETE o FROM gg_batch AS b STRAIGHT_JOIN gg_outbox AS o FORCE INDEX (PRIMARY) ON o.id = b.id;
-        SET new_head = (SELECT MAX(l.seq) FROM gg_log AS l WHERE l.seq >= old_head);
+        SELECT MAX(l.seq) INTO new_head FROM gg_log AS l WHERE l.seq >= old_head;
         IF new_head > old_head THEN
             UPDATE gg_ctl AS c SET c.head = new_head, c.stamp = new_stamp WHERE c.one = 1;
         END IF;
