@@ -49,6 +49,7 @@ on_each! {
     a_flood_waits_for_nobody
     retention_leaves_the_last_row
     invalidations_go_the_same_way
+    what_the_guide_says_a_writer_may_do
     no_row_is_lost
     triggers_that_go_are_missed
 }
@@ -280,6 +281,24 @@ async fn invalidations_go_the_same_way(kind: DatabaseKind) {
         (texts.len(), texts[249].as_str(), &texts[250..]),
         (252, "k249\0", &["p*".into(), "*".into()][..])
     );
+}
+
+/// The statements of docs/queue.md, beside a change that is rolled back.
+async fn what_the_guide_says_a_writer_may_do(kind: DatabaseKind) {
+    let site = Site::with_table(kind);
+    site.install();
+    let heading = match kind {
+        DatabaseKind::Sqlite => "-- SQLite",
+        DatabaseKind::Postgres => "-- PostgreSQL",
+        DatabaseKind::Mysql => "-- MySQL, MariaDB",
+    };
+    let guide = include_str!("../../docs/queue.md").lines().skip_while(|line| *line != heading).skip(1);
+    let inserts: Vec<_> = guide.take_while(|line| line.starts_with("INSERT INTO gg_outbox ")).collect();
+    assert_eq!(inserts.len(), 2, "a key, and all keys");
+    let inserts = inserts.concat().replace("'students', 'name'", "'t', 'k'");
+    site.sql(&format!("BEGIN; {inserts} ROLLBACK"));
+    site.sql(&format!("BEGIN; {} COMMIT", inserts.replace("'anna'", "'é'")));
+    assert_eq!(texts(&relayed(&site.store(), 0).await), ["é", "*"]);
 }
 
 async fn triggers_that_go_are_missed(kind: DatabaseKind) {
