@@ -45,6 +45,7 @@ on_each! {
     what_is_printed_runs_in_the_databases_own_client
     installing_again_changes_nothing
     names_are_nothing_but_names
+    views_are_left_out
     a_flood_becomes_one_row
     a_flood_waits_for_nobody
     retention_leaves_the_last_row
@@ -148,6 +149,25 @@ async fn installing_again_changes_nothing(kind: DatabaseKind) {
     assert_eq!(site.store().inspect(&tracked()).await.expect("an answer"), [None]);
     site.sql("INSERT INTO t VALUES (1, 'a', 1)");
     assert_eq!(texts(&relayed(&site.store(), 0).await), ["a"]);
+}
+
+/// A view can have no triggers, and keeps no other table from having them.
+async fn views_are_left_out(kind: DatabaseKind) {
+    let site = Site::with_table(kind);
+    site.sql("CREATE VIEW w AS SELECT k, v FROM t");
+    let view =
+        Tracked { source: Source { table: "w".into(), key_column: "k".into() }, key_type: KeyType::Text };
+    let (database, both) = (site.open(1), vec![view.clone(), tracked().remove(0)]);
+    let installation = Installation::new(&database, &both);
+    installation.execute(&installation.installation(true).expect("it can be made")).expect("it is made");
+    let unseen = installation.unseen().expect("an answer");
+    assert!(unseen.iter().any(|line| line.contains("\"w\"") && line.contains("view")), "{unseen:?}");
+    let found = site.store().inspect(&both).await.expect("an answer");
+    assert!(found[0].is_some() && found[1].is_none(), "{found:?}");
+    let alone = [view];
+    let refused =
+        Installation::new(&database, &alone).installation(true).expect_err("there is nothing to make");
+    assert!(refused.to_string().contains("view"), "{refused}");
 }
 
 async fn names_are_nothing_but_names(kind: DatabaseKind) {
