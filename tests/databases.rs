@@ -18,6 +18,8 @@ mod databases {
     mod site;
     #[cfg(any(feature = "postgres", feature = "mysql"))]
     mod tables;
+    #[cfg(any(feature = "postgres-tls", feature = "mysql"))]
+    mod tls;
     #[cfg(any(feature = "postgres", feature = "mysql"))]
     mod writes;
 }

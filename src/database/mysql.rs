@@ -55,10 +55,35 @@ impl MysqlServer {
                 "the name of its database may have letters, digits and the characters _ - . $ only",
             );
         }
-        if server.url.option("ssl_mode").is_some_and(|mode| !SSL_MODES.contains(&&*mode.to_lowercase())) {
-            return refuse("ssl_mode is one of disabled, preferred, required, verify_ca and verify_identity");
-        }
+        server
+            .check_tls(library_checks_names())
+            .map_err(|reason| OpenError::Url { url: url.to_string(), reason: reason.to_owned() })?;
         Ok(server)
+    }
+
+    /// The mode of TLS, in lower case.
+    fn ssl_mode(&self) -> Option<String> {
+        self.url.option("ssl_mode").map(str::to_lowercase)
+    }
+
+    /// Whether the client library does what the URL asks of TLS. MariaDB's knows no modes: it begins TLS where it is given
+    /// an authority, and looks at what the server's certificate is signed with, but not at the name in it.
+    fn check_tls(&self, checks_names: bool) -> Result<(), &'static str> {
+        let Some(mode) = self.ssl_mode() else { return Ok(()) };
+        if !SSL_MODES.contains(&&*mode) {
+            return Err("ssl_mode is one of disabled, preferred, required, verify_ca and verify_identity");
+        }
+        let needs_ca = mode.starts_with("verify_") || (mode == "required" && !checks_names);
+        if needs_ca && self.url.option("ssl_ca").is_none() {
+            return Err("its ssl_mode needs an authority: add ssl_ca=FILE");
+        }
+        if mode == "verify_identity" && !checks_names {
+            return Err(
+                "this build's client library does not look at the name in a certificate: use ssl_mode=verify_ca with an \
+                 authority that signs for this server only, or build against MySQL's own library",
+            );
+        }
+        Ok(())
     }
 
     /// The host and port of a server that is not reached by a socket in the file system. `localhost` would be the
@@ -112,15 +137,21 @@ impl MysqlServer {
             .and_then(|()| set_timeouts(&mut connection, timeout))
             .map_err(SessionError::SetUp)?;
         let mut connection = Connection::Mysql(connection);
-        let mode = self.url.option("ssl_mode").map(str::to_lowercase);
-        let must_be_encrypted =
-            mode.is_some_and(|mode| matches!(&*mode, "required" | "verify_ca" | "verify_identity"));
+        let must_be_encrypted = self
+            .ssl_mode()
+            .is_some_and(|mode| matches!(&*mode, "required" | "verify_ca" | "verify_identity"));
         // Client libraries differ in which of the modes they know, and an unknown one is not refused.
         if must_be_encrypted && !is_encrypted(&mut connection).map_err(SessionError::SetUp)? {
             return Err(SessionError::NotEncrypted);
         }
         Ok(Session::new(connection, timeout))
     }
+}
+
+/// Whether the client library is known to be MySQL's own, which does what the modes of TLS say. The file is Linux's; what
+/// is not known is taken for the other one.
+fn library_checks_names() -> bool {
+    std::fs::read_to_string("/proc/self/maps").is_ok_and(|maps| maps.contains("/libmysqlclient.so"))
 }
 
 /// Opens a connection and closes it: the client library would wait for a silent host for minutes.
@@ -215,8 +246,8 @@ mod tests {
     #[test]
     fn urls_are_written_anew() {
         let url = |url: &str| MysqlServer::new(&DatabaseUrl::new(url)).map(|server| server.diesel_url());
-        let written = url("mariadb://m%40e:p%2Fw%C3%A9@localhost/shop?ssl_mode=required").expect("valid");
-        assert_eq!(written, "mysql://m%40e:p%2Fw%C3%A9@127.0.0.1:3306/shop?ssl_mode=required");
+        let written = url("mariadb://m%40e:p%2Fw%C3%A9@localhost/shop?ssl_mode=preferred").expect("valid");
+        assert_eq!(written, "mysql://m%40e:p%2Fw%C3%A9@127.0.0.1:3306/shop?ssl_mode=preferred");
         let written = url("mysql://me@[::1]:3307/shop").expect("valid");
         assert_eq!(written, "mysql://me@[::1]:3307/shop");
         let written = url("mysql://me@/shop?unix_socket=%2Frun%2Fmysqld.sock").expect("valid");
@@ -229,6 +260,30 @@ mod tests {
             "mysql://a/x?database=y",
         ] {
             assert!(url(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_a_library_does_not_do_is_refused() {
+        let is_taken = |options: &str, checks_names| {
+            let url = DatabaseUrl::new(format!("mysql://db/shop?{options}"));
+            let url = ServerUrl::parse(DatabaseKind::Mysql, &url, OPTIONS).expect("a URL");
+            MysqlServer { url }.check_tls(checks_names).is_ok()
+        };
+        for (options, by_mysql, by_mariadb) in [
+            ("ssl_mode=disabled", true, true),
+            ("ssl_mode=Required", true, false),
+            ("ssl_mode=required&ssl_ca=a", true, true),
+            ("ssl_mode=verify_ca&ssl_cert=a", false, false),
+            ("ssl_mode=VERIFY_CA&ssl_ca=a", true, true),
+            ("ssl_mode=verify_identity&ssl_ca=a", true, false),
+            ("ssl_mode=yes", false, false),
+        ] {
+            assert_eq!(
+                (is_taken(options, true), is_taken(options, false)),
+                (by_mysql, by_mariadb),
+                "{options}"
+            );
         }
     }
 }
