@@ -64,9 +64,12 @@ use crate::{
     cluster::ViewCell,
     error::ErrorCode,
     group::{Answer, GetError, Group, Groups, Outcome, Peers},
-    net::{Connection, Handler},
+    net::{AtHand, Connection, Handler},
     problem::{Problem, RequestId},
-    telemetry::{NodeMetrics, trace},
+    telemetry::{
+        NodeMetrics,
+        trace::{self, TraceContext},
+    },
     time::{BootClock, Clock as _, Moment},
 };
 use admission::{Refusal, Wish};
@@ -167,12 +170,7 @@ struct Read {
 
 impl Shared {
     /// Looks at a request's head, and answers it if nothing has to be waited for.
-    fn look(
-        &self,
-        request: &Request<Incoming>,
-        connection: &Connection<Memo>,
-        exchange: &mut Exchange,
-    ) -> Next {
+    fn look<B>(&self, request: &Request<B>, connection: &Connection<Memo>, exchange: &mut Exchange) -> Next {
         if self.plane == PlaneKind::Admin
             && let Err(detail) = self.parts.live.hosts(|hosts| hosts.check(request))
         {
@@ -219,12 +217,7 @@ impl Shared {
     }
 
     /// As [`look`](Self::look), for what is no read of a key. Paths that nothing answers are the router's to say so of.
-    fn route(
-        &self,
-        request: &Request<Incoming>,
-        connection: &Connection<Memo>,
-        exchange: &mut Exchange,
-    ) -> Next {
+    fn route<B>(&self, request: &Request<B>, connection: &Connection<Memo>, exchange: &mut Exchange) -> Next {
         let path = request.uri().path();
         let mut routes = routes_at(self.plane)
             .filter(|route| route.is_of(path) && route.methods.contains(request.method()));
@@ -388,11 +381,7 @@ impl Handler for Gateway {
         let mut exchange = Exchange::new(&request, &self.0.parts.live, self.0.plane);
         let next = self.0.look(&request, connection, &mut exchange);
         if let Next::Answered(response) = next {
-            // Who was not let in has nothing logged.
-            if let Some((trace, begun)) = exchange.trace.filter(|_| exchange.is_admitted) {
-                trace::mark("request", trace, begun.elapsed());
-            }
-            return Either::Left(std::future::ready(exchange.finish(response)));
+            return Either::Left(std::future::ready(exchange.finish_at_once(response)));
         }
         let shared = Arc::clone(&self.0);
         // In a box: a hit, which is none of this, would be moved with room for all of it.
@@ -405,11 +394,26 @@ impl Handler for Gateway {
                     Next::Answered(response) => response,
                 }
             });
-            let response = match span {
-                Some((context, _)) => trace::rooted("request", context, work).await,
-                None => work.await,
-            };
-            exchange.finish(response)
+            exchange.finish(traced(span, work).await)
+        }))
+    }
+
+    fn at_hand(&self, request: &Request<()>, connection: &Connection<Memo>) -> AtHand<GatewayBody> {
+        if !target::is_of_key(request.uri().path()) {
+            return AtHand::Unknown;
+        }
+        let mut exchange = Exchange::new(request, &self.0.parts.live, self.0.plane);
+        let read = match self.0.look(request, connection, &mut exchange) {
+            Next::Answered(response) => return AtHand::Answered(exchange.finish_at_once(response)),
+            // Not for the path of a key.
+            Next::Route(_) => return AtHand::Unknown,
+            Next::Read(read) => read,
+        };
+        let (shared, headers) = (Arc::clone(&self.0), request.headers().clone());
+        AtHand::Later(Box::pin(async move {
+            let (id, span) = (exchange.id.clone(), exchange.trace);
+            let work = std::pin::pin!(shared.read(read, headers, &id));
+            exchange.finish(traced(span, work).await)
         }))
     }
 }
@@ -417,6 +421,14 @@ impl Handler for Gateway {
 impl std::fmt::Debug for Gateway {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Gateway").finish_non_exhaustive()
+    }
+}
+
+/// Runs `work` in the span of its request, if there is one.
+async fn traced<F: Future>(span: Option<(TraceContext, Instant)>, work: F) -> F::Output {
+    match span {
+        Some((context, _)) => trace::rooted("request", context, work).await,
+        None => work.await,
     }
 }
 

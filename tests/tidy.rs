@@ -62,6 +62,8 @@ const CRATE_OWNERS: &[(&str, &[&str])] = &[
     // Certificates are made for a trial only, by a command.
     ("rcgen", &["cli"]),
     ("reqwest", &["client", "transport"]),
+    ("httparse", &["net"]),
+    ("httpdate", &["net"]),
     ("rustls", &["net"]),
     ("rustls_native_certs", &["net"]),
     ("socket2", &["net"]),

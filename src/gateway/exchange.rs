@@ -12,7 +12,7 @@ use super::{GatewayBody, PlaneKind, cors::Cors, live::Live};
 use crate::{
     limit::Decision,
     problem::{Problem, RequestId},
-    telemetry::trace::{TRACEPARENT, TraceContext},
+    telemetry::trace::{self, TRACEPARENT, TraceContext},
     time::{BootClock, Clock as _},
 };
 
@@ -60,6 +60,15 @@ impl Exchange {
             rate: Decision::UNLIMITED,
             is_admitted: false,
         }
+    }
+
+    /// As [`finish`](Self::finish), for an answer that nothing had to be waited for.
+    pub(super) fn finish_at_once(self, response: Response<GatewayBody>) -> Response<GatewayBody> {
+        // Who was not let in has nothing logged.
+        if let Some((trace, begun)) = self.trace.filter(|_| self.is_admitted) {
+            trace::mark("request", trace, begun.elapsed());
+        }
+        self.finish(response)
     }
 
     /// Adds to an answer what goes onto every one. A problem that it [carries](carry) becomes its body.
