@@ -47,7 +47,7 @@ port_is_busy() {
 }
 
 # What a build with discovery by etcd needs, which is on by default: etcd-client's build script calls protoc, with the
-# well-known protos beside it. A build with --no-default-features needs neither.
+# well-known protos beside it. A build with --no-default-features --features sqlite needs neither.
 need_protoc() {
     need protoc protobuf-compiler libprotobuf-dev
     local includes

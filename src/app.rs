@@ -90,7 +90,7 @@ pub fn migrate(config: &Config) -> anyhow::Result<()> {
     );
     let mut out = std::io::stdout().lock();
     for (name, database) in &config.databases {
-        let applied = crate::origin::migrate(database).with_context(|| format!("database {name}"))?;
+        let applied = crate::database::migrate(database).with_context(|| format!("database {name}"))?;
         if applied.is_empty() {
             writeln!(out, "database {name} ({}): nothing to do", database.url)?;
         }

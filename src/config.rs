@@ -19,11 +19,11 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use crate::{
     access::AuthConfig,
+    database::DatabaseConfig,
     discovery::{ClusterConfig, EtcdConfig},
     group::GroupName,
     limit::RateConfig,
     net::{LimitsConfig, TlsConfig, TlsPlane},
-    origin::DatabaseConfig,
     settings::{Checks, Effective, Faults, Settings},
     telemetry::LogConfig,
 };

@@ -23,7 +23,7 @@
 //!
 //! The layers, from the inside out; a lower one never names a higher one, and `tests/tidy.rs` holds them to it:
 //! `time`, `error`, `codec`, `problem`, `rpc`, `settings`, `task`, `telemetry`, `limit`, `net`, `access` may be used by all; then
-//! [`cache`] and [`cluster`], which are pure; [`group`], the read-through algorithm; the adapters [`origin`], [`transport`],
+//! [`cache`] and [`cluster`], which are pure; [`database`], connections to databases; [`group`], the read-through algorithm; the adapters [`origin`], [`transport`],
 //! [`discovery`] and [`gateway`], which never name each other; [`config`]; [`client`], which is for applications;
 //! [`app`], which joins them; [`cli`].
 
@@ -35,6 +35,7 @@ pub mod client;
 pub mod cluster;
 pub mod codec;
 pub mod config;
+pub mod database;
 pub mod discovery;
 pub mod error;
 #[cfg(feature = "fuzzing")]

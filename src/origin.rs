@@ -1,7 +1,6 @@
 //! Origins: the databases behind the groups, and the loaders that read them.
 //!
-//! A [`SqliteDatabase`] is one `[database.NAME]` section: a file, a pool of connections and a bound on
-//! the blocking threads that use them. A [`TableLoader`] reads one table of it and implements the two
+//! A [`TableLoader`] reads one table of a [`Database`](crate::database::Database) and implements the two
 //! ports of `group`, [`Loader`](crate::group::Loader) and [`KeyScan`](crate::group::KeyScan). The
 //! decorators around it each do one thing. From the outside in, in this order:
 //!
@@ -25,18 +24,21 @@ mod budget;
 mod config;
 #[cfg(test)]
 mod conformance;
+mod error;
 mod limited;
 mod map;
 mod observed;
 mod render;
+#[cfg(feature = "sqlite")]
 mod sqlite;
 mod timeout;
 
 pub use budget::{Budget, Places};
-pub use config::{DatabaseConfig, DatabaseUrl, TableConfig};
+pub use config::TableConfig;
+pub use error::{QueryError, TableError};
 pub use limited::Limited;
 pub use map::MapLoader;
 pub use observed::{LoadObserver, LoadResult, Observed};
-pub use render::KeyType;
-pub use sqlite::{MigrateError, OpenError, QueryError, SqliteDatabase, TableLoader, TableReport, migrate};
+#[cfg(feature = "sqlite")]
+pub use sqlite::{TableLoader, TableReport};
 pub use timeout::Timeout;

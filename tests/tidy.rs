@@ -19,7 +19,7 @@ const GROUND: &[&str] =
 const GROUP: &[&str] = &["cache", "cluster", "error", "settings", "task", "telemetry", "time"];
 const ADAPTERS: &[&str] = &["discovery", "gateway", "origin", "transport"];
 /// Below the adapters, and so open to each of them.
-const BELOW_ADAPTERS: &[&[&str]] = &[GROUND, &["cache", "cluster", "group"]];
+const BELOW_ADAPTERS: &[&[&str]] = &[GROUND, &["cache", "cluster", "database", "group"]];
 
 /// Each top-level module, and which others it may name. Dependencies point inward: whatever is not listed is a
 /// higher layer, or a neighbour that must not be known.
@@ -37,14 +37,15 @@ const LAYERS: &[(&str, &[&[&str]])] = &[
     ("access", &[&["codec", "error", "problem", "settings"]]),
     ("cache", &[&["time"]]),
     ("cluster", &[&["time"]]),
+    ("database", &[&["codec", "settings", "telemetry"]]),
     ("group", &[GROUP]),
     ("discovery", BELOW_ADAPTERS),
     ("gateway", BELOW_ADAPTERS),
     ("origin", BELOW_ADAPTERS),
     ("transport", BELOW_ADAPTERS),
     ("client", &[&["cluster", "codec", "discovery", "error", "group", "net", "rpc", "telemetry"]]),
-    ("config", &[GROUND, &["cache", "cluster", "group"], ADAPTERS]),
-    ("app", &[GROUND, &["cache", "cluster", "group"], ADAPTERS, &["config"]]),
+    ("config", &[GROUND, &["cache", "cluster", "database", "group"], ADAPTERS]),
+    ("app", &[GROUND, &["cache", "cluster", "database", "group"], ADAPTERS, &["config"]]),
     // A door for the fuzz targets, in builds for them only.
     ("fuzz", &[&["access", "config"], ADAPTERS]),
     ("cli", &[&["access", "app", "client", "cluster", "codec", "config", "discovery", "group", "settings"]]),
@@ -54,9 +55,9 @@ const LAYERS: &[(&str, &[&[&str]])] = &[
 const CRATE_OWNERS: &[(&str, &[&str])] = &[
     ("anyhow", &["app", "cli"]),
     ("clap", &["cli"]),
-    ("diesel", &["origin"]),
-    ("diesel_migrations", &["origin"]),
-    ("libsqlite3_sys", &["origin"]),
+    ("diesel", &["changes", "database", "origin"]),
+    ("diesel_migrations", &["database"]),
+    ("libsqlite3_sys", &["database"]),
     ("metrics_exporter_prometheus", &["telemetry"]),
     ("etcd_client", &["discovery"]),
     // Certificates are made for a trial only, by a command.

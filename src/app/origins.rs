@@ -7,11 +7,11 @@ use xxhash_rust::xxh3::Xxh3;
 
 use crate::{
     config::{Config, GroupSection},
+    database::{Database, DatabaseConfig},
     group::{GroupMetrics, GroupName, Loader},
     limit::Limiter,
     origin::{
-        Budget, DatabaseConfig, Limited, LoadObserver, LoadResult, Observed, Places, SqliteDatabase,
-        TableLoader, TableReport, Timeout,
+        Budget, Limited, LoadObserver, LoadResult, Observed, Places, TableLoader, TableReport, Timeout,
     },
     telemetry::NodeMetrics,
 };
@@ -36,7 +36,7 @@ pub(super) struct Origin {
 /// The databases that are open, so that groups of one database share its connections.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Origins {
-    databases: HashMap<String, SqliteDatabase>,
+    databases: HashMap<String, Database>,
 }
 
 impl Origins {
@@ -74,13 +74,13 @@ impl Origins {
         Ok(Origin { scan: Arc::clone(&loader), loader, places, digest, report })
     }
 
-    async fn database(&mut self, name: &str, config: &Config) -> anyhow::Result<SqliteDatabase> {
+    async fn database(&mut self, name: &str, config: &Config) -> anyhow::Result<Database> {
         if let Some(database) = self.databases.get(name) {
             return Ok(database.clone());
         }
         let section =
             config.databases.get(name).with_context(|| format!("there is no [database.{name}]"))?.clone();
-        let database = tokio::task::spawn_blocking(move || SqliteDatabase::open(&section))
+        let database = tokio::task::spawn_blocking(move || Database::open(&section))
             .await?
             .with_context(|| format!("database {name}"))?;
         self.databases.insert(name.to_owned(), database.clone());

@@ -17,9 +17,10 @@ use super::{
 use crate::{
     access::Access,
     config::{self, Config, Loaded, Sources},
+    database::OpenError,
     gateway::{self, Live, PlaneSettings, ReloadError, Reloaded},
     group::{BoxFuture, GroupName, Groups, LoadError},
-    origin::{OpenError, Places},
+    origin::{Places, TableError},
     settings::Change,
     telemetry::LogLevel,
 };
@@ -291,7 +292,7 @@ fn told(error: &anyhow::Error) -> String {
     let mut words = Vec::new();
     for cause in error.chain() {
         words.push(cause.to_string());
-        if cause.is::<OpenError>() || cause.is::<LoadError>() {
+        if cause.is::<OpenError>() || cause.is::<TableError>() || cause.is::<LoadError>() {
             break;
         }
     }

@@ -1,9 +1,9 @@
-//! `[database.NAME]`: reads and checks what `origin` takes.
+//! `[database.NAME]`: reads and checks what `database` takes.
 
 use std::{collections::BTreeMap, ops::RangeInclusive, time::Duration};
 
 use crate::{
-    origin::{DatabaseConfig, DatabaseUrl},
+    database::{DatabaseConfig, DatabaseUrl},
     settings::{Checks, Faults, Section, Settings},
 };
 

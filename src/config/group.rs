@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
+    database::DatabaseConfig,
     group::{GroupConfig, GroupName},
-    origin::{DatabaseConfig, TableConfig},
+    origin::TableConfig,
     settings::{Checks, Faults, Section, Settings, nearest},
 };
 

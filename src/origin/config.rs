@@ -1,24 +1,4 @@
-//! What the configuration says of a database and of a group's table.
-
-use std::{fmt, time::Duration};
-
-/// `[database.NAME]`: where a database is and how hard it may be used.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DatabaseConfig {
-    /// `sqlite:FILE`.
-    pub url: DatabaseUrl,
-    /// Connections of this node to the database, and so the queries under way at once.
-    pub max_connections: u32,
-    /// How long a query may take, the wait for a lock included.
-    pub statement_timeout: Duration,
-}
-
-impl DatabaseConfig {
-    /// The defaults, for a database at `url`.
-    pub fn new(url: DatabaseUrl) -> Self {
-        Self { url, max_connections: 8, statement_timeout: Duration::from_secs(1) }
-    }
-}
+//! What the configuration says of a group's table.
 
 /// The table behind a group: one row is one value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,63 +11,4 @@ pub struct TableConfig {
     pub key_column: String,
     /// The columns that make the value: one is its own text or bytes, several are a JSON object.
     pub value_columns: Vec<String>,
-}
-
-/// A database's URL. It may hold a password: `Debug` and `Display` leave user and password out.
-#[derive(Clone, PartialEq, Eq)]
-pub struct DatabaseUrl(String);
-
-impl DatabaseUrl {
-    /// Takes `url` as it is; the loader that opens it checks it.
-    pub fn new(url: impl Into<String>) -> Self {
-        Self(url.into())
-    }
-
-    /// The URL with its secrets. Never to be logged or answered.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-
-    /// The part before the first colon: `sqlite`, for example.
-    pub fn scheme(&self) -> &str {
-        self.0.split_once(':').map_or("", |(scheme, _)| scheme)
-    }
-}
-
-impl fmt::Display for DatabaseUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // A password may hold any character, `?` and `#` too: first everything up to the last `@` goes, and then
-        // the query, which may name a password as well.
-        let (prefix, rest) = match self.0.split_once("://") {
-            Some((scheme, rest)) => (format!("{scheme}://"), rest),
-            None => (String::new(), self.0.as_str()),
-        };
-        let (user, rest) = match rest.rsplit_once('@') {
-            Some((_, host)) if !prefix.is_empty() => ("***@", host),
-            _ => ("", rest),
-        };
-        write!(f, "{prefix}{user}{}", rest.split(['?', '#']).next().unwrap_or_default())
-    }
-}
-
-impl fmt::Debug for DatabaseUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "DatabaseUrl({self})")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn secrets_are_not_shown() {
-        let url = DatabaseUrl::new("postgres://me:p@ss@db:5432/shop?password=x");
-        assert_eq!(url.to_string(), "postgres://***@db:5432/shop");
-        assert_eq!(DatabaseUrl::new("postgres://u:pa?ss#w@h/d").to_string(), "postgres://***@h/d");
-        assert_eq!(DatabaseUrl::new("postgres://h/d?password=a@b").to_string(), "postgres://***@b");
-        assert_eq!(DatabaseUrl::new("sqlite:x.db?key=1").to_string(), "sqlite:x.db");
-        assert_eq!(DatabaseUrl::new("sqlite:school.db").to_string(), "sqlite:school.db");
-        assert_eq!(url.scheme(), "postgres");
-    }
 }

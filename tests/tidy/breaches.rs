@@ -74,7 +74,7 @@ fn crates_stay_where_they_belong() {
         "src/group/store.rs",
         "type C = ::diesel::SqliteConnection;",
         2,
-        "`diesel` belongs into origin",
+        "`diesel` belongs into changes and database and origin",
     );
     assert_fault(
         "src/discovery.rs",

@@ -1,20 +1,14 @@
 //! The loader of one table.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, ops::ControlFlow, sync::Arc};
 
-use diesel::RunQueryDsl as _;
-
-use super::{
-    OpenError, QueryError, SqliteDatabase, TableReport,
-    database::Turn,
-    query::{TableRow, TableStatements},
-    table,
-};
+use super::{QueryError, TableError, TableReport, query::TableStatements, table};
 use crate::{
+    database::{Database, DatabaseError, Field, Row, SqlValue, Turn},
     group::{BoxFuture, Key, KeyScan, LoadError, Loader, Value},
     origin::{
         TableConfig,
-        render::{Field, KeyValue, RenderError, ValueRenderer},
+        render::{RenderError, ValueRenderer, render_key},
     },
 };
 
@@ -39,7 +33,7 @@ const SCAN_ROWS_MAX: i64 = 1000;
 /// stop a statement, and its connection counts as taken until it ends.
 #[derive(Clone, Debug)]
 pub struct TableLoader {
-    database: SqliteDatabase,
+    database: Database,
     plan: Arc<Plan>,
 }
 
@@ -58,10 +52,10 @@ impl TableLoader {
     /// A table or column that is not there, a key column of a type that can't be a key, or a database that
     /// did not answer.
     pub fn new(
-        database: &SqliteDatabase,
+        database: &Database,
         config: &TableConfig,
         value_bytes_max: usize,
-    ) -> Result<Self, OpenError> {
+    ) -> Result<Self, TableError> {
         let (report, statements) = table::inspect(database, config)?;
         let renderer = ValueRenderer::new(&config.value_columns, value_bytes_max);
         let plan = Arc::new(Plan { report, statements, renderer });
@@ -113,7 +107,7 @@ impl KeyScan for TableLoader {
 
 impl Plan {
     /// The rows of `wanted`, by key.
-    fn load(&self, mut turn: Turn<'_>, mut wanted: Vec<Key>) -> Result<HashMap<Key, Value>, LoadError> {
+    fn load(&self, turn: &mut Turn<'_>, mut wanted: Vec<Key>) -> Result<HashMap<Key, Value>, LoadError> {
         if wanted.len() > 1 {
             wanted.sort_unstable();
             wanted.dedup();
@@ -121,7 +115,7 @@ impl Plan {
         let mut found = HashMap::with_capacity(wanted.len());
         let mut loaded = 0;
         for chunk in wanted.chunks(STATEMENT_KEYS_MAX) {
-            self.load_chunk(&mut turn, chunk, &mut found, &mut loaded)?;
+            self.load_chunk(turn, chunk, &mut found, &mut loaded)?;
         }
         Ok(found)
     }
@@ -137,30 +131,57 @@ impl Plan {
     ) -> Result<(), LoadError> {
         let key_type = self.report.key_type;
         let keys: Vec<_> = chunk.iter().filter_map(|key| key_type.parse(key.as_bytes())).collect();
-        let query = self.statements.load(&keys, turn.deadline());
-        let table = &self.report.table;
-        // The inner result is what is wrong with a row, the outer one what is wrong with the statement.
-        turn.send(table, |connection| {
-            for row in query.load_iter::<TableRow, _>(connection)? {
-                let row = row?;
-                let Some(bytes) = key_type.render(&row.key) else { continue };
-                let Ok(at) = chunk.binary_search_by(|key| key.as_bytes().cmp(&bytes)) else { continue };
-                let value = match self.renderer.render(row.values) {
-                    Ok(value) => value,
-                    Err(error) => return Ok(Err(self.row_error(error))),
-                };
-                *loaded += value.bytes().len();
-                if *loaded > LOAD_BYTES_MAX && chunk.len() > 1 {
-                    return Ok(Err(LoadError::TooMuch(LOAD_BYTES_MAX)));
+        let statement = self.statements.load(&keys, turn.deadline());
+        let mut wrong = None;
+        turn.send(|connection| {
+            connection.query_each(&statement, |row| match self.accept(row, chunk, found, loaded) {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(error) => {
+                    wrong = Some(error);
+                    ControlFlow::Break(())
                 }
-                if found.insert(chunk[at].clone(), value).is_some() {
-                    let column = self.report.key_column.clone();
-                    let error = QueryError::DuplicateKey { table: table.clone(), column };
-                    return Ok(Err(LoadError::row(error)));
-                }
+            })
+        })
+        .map_err(|error| self.failed(error))?;
+        wrong.map_or(Ok(()), Err)
+    }
+
+    /// Takes in a row, if its key is among those of `chunk`.
+    fn accept(
+        &self,
+        row: Row,
+        chunk: &[Key],
+        found: &mut HashMap<Key, Value>,
+        loaded: &mut usize,
+    ) -> Result<(), LoadError> {
+        let mut fields = row.into_fields();
+        if fields.is_empty() {
+            return Ok(());
+        }
+        let values = fields.split_off(1);
+        let Some(bytes) = fields.first().and_then(|field| render_key(self.report.key_type, field)) else {
+            return Ok(());
+        };
+        let Ok(at) = chunk.binary_search_by(|key| key.as_bytes().cmp(&bytes)) else { return Ok(()) };
+        let value = self.renderer.render(values).map_err(|error| self.row_error(error))?;
+        *loaded += value.bytes().len();
+        if *loaded > LOAD_BYTES_MAX && chunk.len() > 1 {
+            return Err(LoadError::TooMuch(LOAD_BYTES_MAX));
+        }
+        if found.insert(chunk[at].clone(), value).is_some() {
+            let (table, column) = (self.report.table.clone(), self.report.key_column.clone());
+            return Err(LoadError::row(QueryError::DuplicateKey { table, column }));
+        }
+        Ok(())
+    }
+
+    fn failed(&self, error: DatabaseError) -> LoadError {
+        match error {
+            DatabaseError::Statement(source) => {
+                LoadError::unavailable(QueryError::Statement { table: self.report.table.clone(), source })
             }
-            Ok(Ok(()))
-        })?
+            error => error.into(),
+        }
     }
 
     fn row_error(&self, error: RenderError) -> LoadError {
@@ -174,12 +195,12 @@ impl Plan {
 
     /// At most `limit` keys after `after`, in the order of their column. Goes on over rows whose key is too
     /// long, empty or not UTF-8 until it has a key or the table ends.
-    fn scan(&self, mut turn: Turn<'_>, after: Option<Key>, limit: usize) -> Result<Vec<Key>, LoadError> {
+    fn scan(&self, turn: &mut Turn<'_>, after: Option<Key>, limit: usize) -> Result<Vec<Key>, LoadError> {
         let key_type = self.report.key_type;
         let mut cursor = match &after {
             None => None,
             Some(key) => match key_type.parse(key.as_bytes()) {
-                Some(value) => Some(Cursor::from(value)),
+                Some(value) => Some(SqlValue::from(value)),
                 // No row can have this key, so it did not come from this table.
                 None => return Ok(Vec::new()),
             },
@@ -188,28 +209,24 @@ impl Plan {
         let mut skip = 0_i64;
         let mut keys: Vec<Key> = Vec::new();
         loop {
-            let value = cursor.as_ref().map(Cursor::value);
-            let query = self.statements.scan(value, SCAN_ROWS_MAX, skip, turn.deadline());
+            let statement = self.statements.scan(cursor.clone(), SCAN_ROWS_MAX, skip, turn.deadline());
             let mut rows_seen = 0;
             let mut next = None;
-            turn.send(&self.report.table, |connection| {
-                // Row by row: a key that is skipped may be of any length.
-                for row in query.load_iter::<TableRow, _>(connection)? {
-                    let row = row?;
-                    rows_seen += 1;
-                    let key = key_type.render(&row.key).and_then(|bytes| Key::new(bytes).ok());
-                    match Cursor::from_field(row.key) {
-                        Some(field) => (next, skip) = (Some(field), 0),
-                        None => skip += 1,
-                    }
-                    // Two rows of one key stand side by side, where the column is not unique.
-                    keys.extend(key.filter(|key| keys.last() != Some(key)));
-                    if keys.len() == limit {
-                        break;
-                    }
+            // Row by row: a key that is skipped may be of any length.
+            let each = |row: Row| {
+                rows_seen += 1;
+                let field = row.into_fields().into_iter().next().unwrap_or(Field::Null);
+                let key = render_key(key_type, &field).and_then(|bytes| Key::new(bytes).ok());
+                match cursor_at(field) {
+                    Some(value) => (next, skip) = (Some(value), 0),
+                    None => skip += 1,
                 }
-                Ok(())
-            })?;
+                // Two rows of one key stand side by side, where the column is not unique.
+                keys.extend(key.filter(|key| keys.last() != Some(key)));
+                if keys.len() == limit { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            };
+            turn.send(|connection| connection.query_each(&statement, each))
+                .map_err(|error| self.failed(error))?;
             cursor = next.or(cursor);
             // One page is enough as soon as it brought anything: whoever wants more asks again.
             if rows_seen < SCAN_ROWS_MAX || !keys.is_empty() {
@@ -219,38 +236,12 @@ impl Plan {
     }
 }
 
-/// How far a scan has come, for keys of any length.
-enum Cursor {
-    Text(String),
-    Integer(i64),
-    Blob(Vec<u8>),
-}
-
-impl From<KeyValue<'_>> for Cursor {
-    fn from(value: KeyValue<'_>) -> Self {
-        match value {
-            KeyValue::Text(text) => Self::Text(text.to_owned()),
-            KeyValue::Integer(number) => Self::Integer(number),
-            KeyValue::Blob(bytes) => Self::Blob(bytes.to_vec()),
-        }
-    }
-}
-
-impl Cursor {
-    fn from_field(field: Field) -> Option<Self> {
-        match field {
-            Field::Text(text) => Some(Self::Text(text)),
-            Field::Integer(number) => Some(Self::Integer(number)),
-            Field::Blob(bytes) => Some(Self::Blob(bytes)),
-            Field::Null | Field::Real(_) | Field::InvalidText => None,
-        }
-    }
-
-    fn value(&self) -> KeyValue<'_> {
-        match self {
-            Self::Text(text) => KeyValue::Text(text),
-            Self::Integer(number) => KeyValue::Integer(*number),
-            Self::Blob(bytes) => KeyValue::Blob(bytes),
-        }
+/// How far a scan has come, for keys of any length; `None` for what can't be bound.
+fn cursor_at(field: Field) -> Option<SqlValue<'static>> {
+    match field {
+        Field::Text(text) => Some(text.into()),
+        Field::Integer(number) => Some(number.into()),
+        Field::Bytes(bytes) => Some(bytes.into()),
+        _ => None,
     }
 }

@@ -2,15 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use diesel::{
-    QueryableByName, RunQueryDsl as _, SqliteConnection,
-    result::Error as DieselError,
-    sql_query,
-    sql_types::{BigInt, Nullable, Text},
+use super::{TableError, query::TableStatements};
+use crate::{
+    database::{Access, Database, DatabaseError, KeyType, Row, Statement, Turn},
+    origin::TableConfig,
 };
-
-use super::{OpenError, SqliteDatabase, query::TableStatements};
-use crate::origin::{KeyType, TableConfig};
 
 /// The names that an error lists at most.
 const NAMES_MAX: usize = 20;
@@ -53,68 +49,48 @@ impl TableReport {
     }
 }
 
-#[derive(QueryableByName)]
-struct NameRow {
-    #[diesel(sql_type = Text)]
-    name: String,
-}
-
-#[derive(QueryableByName)]
 struct ColumnRow {
-    #[diesel(sql_type = Text)]
     name: String,
-    #[diesel(sql_type = Text)]
     declared: String,
     /// The column's place in the primary key, from 1; 0 if it is no part of it.
-    #[diesel(sql_type = BigInt)]
     pk: i64,
 }
 
-#[derive(QueryableByName)]
 struct IndexRow {
-    #[diesel(sql_type = Text)]
     index_name: String,
-    #[diesel(sql_type = BigInt)]
-    is_unique: i64,
-    #[diesel(sql_type = Nullable<Text>)]
+    is_unique: bool,
     column_name: Option<String>,
-    #[diesel(sql_type = Text)]
     collation: String,
-}
-
-#[derive(QueryableByName)]
-struct PlanRow {
-    #[diesel(sql_type = Text)]
-    detail: String,
 }
 
 /// Looks the table of `config` over, and writes its statements. Blocks.
 pub(super) fn inspect(
-    database: &SqliteDatabase,
+    database: &Database,
     config: &TableConfig,
-) -> Result<(TableReport, TableStatements), OpenError> {
+) -> Result<(TableReport, TableStatements), TableError> {
     let TableConfig { table, key_column, value_columns, .. } = config;
-    let tables = database.look(table_names)?;
+    let look = Look { database };
+    let tables = look.at(table_names)?;
     // SQLite would find `Students` by `students`; a change is logged under one spelling only.
     if !tables.contains(table) {
-        return Err(OpenError::NoTable {
-            file: database.path().to_owned(),
+        return Err(TableError::NoTable {
+            place: database.place(),
             table: table.clone(),
             there_is: listed(&tables),
         });
     }
-    let columns = database.look(|connection| columns_of(connection, table))?;
+    let columns = look.at(|turn| columns_of(turn, table))?;
     let names: Vec<_> = columns.iter().map(|column| column.name.clone()).collect();
     if value_columns.is_empty() {
-        return Err(OpenError::NoValueColumns { table: table.clone(), there_is: listed(&names) });
+        return Err(TableError::NoValueColumns { table: table.clone(), there_is: listed(&names) });
     }
     for (at, column) in value_columns.iter().enumerate() {
         if value_columns[..at].contains(column) {
-            return Err(OpenError::ColumnTwice { table: table.clone(), column: column.clone() });
+            return Err(TableError::ColumnTwice { table: table.clone(), column: column.clone() });
         }
     }
     let find = |name: &String| {
-        columns.iter().find(|column| column.name == *name).ok_or_else(|| OpenError::NoColumn {
+        columns.iter().find(|column| column.name == *name).ok_or_else(|| TableError::NoColumn {
             table: table.clone(),
             column: name.clone(),
             there_is: listed(&names),
@@ -124,13 +100,13 @@ pub(super) fn inspect(
     let key = find(key_column)?;
     let key_type = key_type(table, key)?;
     let statements = TableStatements::new(table, key_column, key_type, value_columns);
-    let indexes = database.look(|connection| indexes_of(connection, table))?;
+    let indexes = look.at(|turn| indexes_of(turn, table))?;
     let primary = key.pk > 0 && columns.iter().filter(|column| column.pk > 0).count() == 1;
     let mut report = TableReport {
         table: table.clone(),
         key_column: key_column.clone(),
         key_type,
-        indexed: database.look(|connection| is_indexed(connection, &statements))?,
+        indexed: look.at(|turn| is_indexed(turn, &statements))?,
         unique: primary,
         collation: None,
     };
@@ -138,7 +114,7 @@ pub(super) fn inspect(
         let Some(first) = index.first().filter(|row| row.column_name.as_ref() == Some(key_column)) else {
             continue;
         };
-        report.unique |= first.is_unique != 0 && index.len() == 1;
+        report.unique |= first.is_unique && index.len() == 1;
         if first.collation != "BINARY" {
             report.collation = Some(first.collation.clone());
         }
@@ -146,66 +122,89 @@ pub(super) fn inspect(
     Ok((report, statements))
 }
 
-fn table_names(connection: &mut SqliteConnection) -> Result<Vec<String>, DieselError> {
-    let rows = sql_query(
-        "SELECT name FROM main.sqlite_schema WHERE type IN ('table', 'view') \
-         AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY name",
-    )
-    .load::<NameRow>(connection)?;
-    Ok(rows.into_iter().map(|row| row.name).collect())
+/// Runs what looks, at the start.
+struct Look<'a> {
+    database: &'a Database,
 }
 
-fn columns_of(connection: &mut SqliteConnection, table: &str) -> Result<Vec<ColumnRow>, DieselError> {
-    sql_query("SELECT name, type AS declared, pk FROM pragma_table_xinfo(?, 'main') ORDER BY cid")
-        .bind::<Text, _>(table)
-        .load(connection)
+impl Look<'_> {
+    fn at<T>(&self, look: impl FnOnce(&mut Turn<'_>) -> Result<T, DatabaseError>) -> Result<T, TableError> {
+        let place = self.database.place();
+        self.database
+            .run_here(Access::Read, self.database.statement_timeout(), look)
+            .map_err(|source| TableError::Look { place, source })
+    }
+}
+
+fn table_names(turn: &mut Turn<'_>) -> Result<Vec<String>, DatabaseError> {
+    let rows = turn.query(&Statement::new(
+        "SELECT name FROM main.sqlite_schema WHERE type IN ('table', 'view') \
+         AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY name",
+    ))?;
+    rows.iter().map(|row| Ok(row.text(0)?.to_owned())).collect()
+}
+
+fn columns_of(turn: &mut Turn<'_>, table: &str) -> Result<Vec<ColumnRow>, DatabaseError> {
+    let statement = Statement::new("SELECT name, type, pk FROM pragma_table_xinfo(").bind(table);
+    let rows = turn.query(&statement.then(", 'main') ORDER BY cid"))?;
+    let column = |row: &Row| {
+        let (name, declared) = (row.text(0)?.to_owned(), row.text(1)?.to_owned());
+        Ok(ColumnRow { name, declared, pk: row.integer(2)? })
+    };
+    rows.iter().map(column).collect()
 }
 
 /// The table's indexes by name, each with its columns in order. A partial index answers only some keys, so
 /// that it is left out.
-fn indexes_of(
-    connection: &mut SqliteConnection,
-    table: &str,
-) -> Result<BTreeMap<String, Vec<IndexRow>>, DieselError> {
-    let rows = sql_query(
-        "SELECT i.name AS index_name, i.\"unique\" AS is_unique, x.name AS column_name, x.coll AS collation \
-         FROM pragma_index_list(?, 'main') AS i, pragma_index_xinfo(i.name, 'main') AS x \
+fn indexes_of(turn: &mut Turn<'_>, table: &str) -> Result<BTreeMap<String, Vec<IndexRow>>, DatabaseError> {
+    let statement = Statement::new("SELECT i.name, i.\"unique\", x.name, x.coll FROM pragma_index_list(")
+        .bind(table)
+        .then(
+            ", 'main') AS i, pragma_index_xinfo(i.name, 'main') AS x \
          WHERE i.partial = 0 AND x.\"key\" = 1 ORDER BY i.name, x.seqno",
-    )
-    .bind::<Text, _>(table)
-    .load::<IndexRow>(connection)?;
+        );
     let mut indexes = BTreeMap::<String, Vec<IndexRow>>::new();
-    for row in rows {
-        indexes.entry(row.index_name.clone()).or_default().push(row);
+    for row in turn.query(&statement)? {
+        let index = IndexRow {
+            index_name: row.text(0)?.to_owned(),
+            is_unique: row.integer(1)? != 0,
+            column_name: row.text(2).ok().map(str::to_owned),
+            collation: row.text(3)?.to_owned(),
+        };
+        indexes.entry(index.index_name.clone()).or_default().push(index);
     }
     Ok(indexes)
 }
 
 /// Whether a load finds its rows without reading all of them. SQLite's own plan says it best: an index of
 /// another collation than the column's is of no use, and a view may or may not have one.
-fn is_indexed(connection: &mut SqliteConnection, statements: &TableStatements) -> Result<bool, DieselError> {
-    let plan = sql_query(statements.explain()).load::<PlanRow>(connection)?;
-    Ok(!plan.iter().any(|row| row.detail.starts_with("SCAN")))
+fn is_indexed(turn: &mut Turn<'_>, statements: &TableStatements) -> Result<bool, DatabaseError> {
+    for row in turn.query(&statements.explain())? {
+        if row.text(3)?.starts_with("SCAN") {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// The key column's type by its affinity: <https://sqlite.org/datatype3.html>, section 3.1.
-fn key_type(table: &str, column: &ColumnRow) -> Result<KeyType, OpenError> {
+fn key_type(table: &str, column: &ColumnRow) -> Result<KeyType, TableError> {
     let declared = column.declared.to_ascii_uppercase();
     let has = |words: &[&str]| words.iter().any(|word| declared.contains(word));
     let affinity = if declared.is_empty() {
-        return Err(OpenError::KeyColumnUntyped { table: table.to_owned(), column: column.name.clone() });
+        return Err(TableError::KeyColumnUntyped { table: table.to_owned(), column: column.name.clone() });
     } else if has(&["INT"]) {
         return Ok(KeyType::Integer);
     } else if has(&["CHAR", "CLOB", "TEXT"]) {
         return Ok(KeyType::Text);
     } else if has(&["BLOB"]) {
-        return Ok(KeyType::Blob);
+        return Ok(KeyType::Bytes);
     } else if has(&["REAL", "FLOA", "DOUB"]) {
         "real"
     } else {
         "numeric"
     };
-    Err(OpenError::KeyColumn {
+    Err(TableError::KeyColumn {
         table: table.to_owned(),
         column: column.name.clone(),
         declared: column.declared.clone(),

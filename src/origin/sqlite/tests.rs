@@ -10,10 +10,11 @@ use std::time::Duration;
 use diesel::{Connection as _, SqliteConnection, connection::SimpleConnection as _};
 use tempfile::TempDir;
 
-use super::{QueryError, SqliteDatabase, TableLoader};
+use super::{QueryError, TableLoader};
 use crate::{
+    database::{Database, DatabaseConfig, DatabaseUrl},
     group::{Key, LoadError, Loader as _, Value},
-    origin::{DatabaseConfig, DatabaseUrl, TableConfig},
+    origin::TableConfig,
 };
 
 /// A directory with one database file, and a connection that writes it.
@@ -43,8 +44,8 @@ impl Fixture {
         config
     }
 
-    fn open(&self) -> SqliteDatabase {
-        SqliteDatabase::open(&self.config()).expect("opens")
+    fn open(&self) -> Database {
+        Database::open(&self.config()).expect("opens")
     }
 
     fn run(&mut self, sql: &str) {

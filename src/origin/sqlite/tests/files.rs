@@ -9,8 +9,9 @@ use diesel::{
 
 use super::{Fixture, load, source, table};
 use crate::{
+    database::{Database, DatabaseConfig, DatabaseUrl, MigrateError, OpenError, migrate},
     group::Value,
-    origin::{DatabaseConfig, DatabaseUrl, MigrateError, OpenError, SqliteDatabase, TableLoader, migrate},
+    origin::TableLoader,
 };
 
 #[tokio::test]
@@ -45,7 +46,7 @@ fn opening_says_what_is_wrong() {
     let with_url = |url: String| {
         let mut config = fixture.config();
         config.url = DatabaseUrl::new(url);
-        SqliteDatabase::open(&config).expect_err("must not open")
+        Database::open(&config).expect_err("must not open")
     };
     let directory = fixture.directory.path().display();
     let missing = with_url(format!("sqlite:{directory}/none.db"));
@@ -57,10 +58,10 @@ fn opening_says_what_is_wrong() {
     assert!(matches!(with_url(format!("sqlite:{directory}/text.db")), OpenError::Open { .. }));
     assert!(matches!(with_url("sqlite::memory:".to_owned()), OpenError::Url { .. }));
     config.max_connections = 0;
-    assert!(matches!(SqliteDatabase::open(&config), Err(OpenError::Setting { .. })));
+    assert!(matches!(Database::open(&config), Err(OpenError::Setting { .. })));
     config.max_connections = 1;
     config.statement_timeout = Duration::ZERO;
-    assert!(matches!(SqliteDatabase::open(&config), Err(OpenError::Setting { .. })));
+    assert!(matches!(Database::open(&config), Err(OpenError::Setting { .. })));
 }
 
 #[derive(QueryableByName)]
@@ -74,7 +75,7 @@ async fn migrate_makes_the_demos_table_once() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("a b%41.db");
     let config = DatabaseConfig::new(DatabaseUrl::new(format!("sqlite:{}", path.display())));
-    assert!(matches!(SqliteDatabase::open(&config), Err(OpenError::Missing { .. })));
+    assert!(matches!(Database::open(&config), Err(OpenError::Missing { .. })));
     let applied = migrate(&config).expect("migrates");
     assert_eq!(applied, ["2026-01-01-000000_students"]);
     assert!(path.exists(), "the name is taken literally");
@@ -84,7 +85,7 @@ async fn migrate_makes_the_demos_table_once() {
         sql_query("SELECT journal_mode AS value FROM pragma_journal_mode").get_result::<Setting>(&mut writer);
     assert_eq!(mode.expect("a pragma").value, "wal");
 
-    let database = SqliteDatabase::open(&config).expect("opens");
+    let database = Database::open(&config).expect("opens");
     let loader = TableLoader::new(&database, &table("students", "name", &["score"]), 100).expect("opens");
     assert!(loader.warnings().is_empty());
     for (name, score) in [("张三", "333"), ("李四", "444"), ("王五", "555")] {

@@ -7,9 +7,10 @@ use diesel::{
 
 use super::{Fixture, key, load, source, table};
 use crate::{
+    database::KeyType,
     group::{ContentKind, Key, KeyScan as _, Loader as _, Value},
     origin::{
-        KeyType, TableLoader,
+        TableLoader,
         conformance::{Subject, check_loader, check_scan},
     },
 };
@@ -115,7 +116,7 @@ async fn blob_keys_conform() {
     // A text of the same bytes is another key.
     fixture.run("INSERT INTO t VALUES ('only text', x'00', 1)");
     let loader = TableLoader::new(&database, &table("t", "k", &["b", "a"]), 100).expect("opens");
-    assert_eq!(loader.report().key_type, KeyType::Blob);
+    assert_eq!(loader.report().key_type, KeyType::Bytes);
     let mut ordered: Vec<Key> = keys.iter().map(key).collect();
     ordered.sort_unstable();
     check_scan(&loader, &ordered).await;

@@ -10,8 +10,9 @@ use parking_lot::Mutex;
 
 use super::{Fixture, key, load, table};
 use crate::{
+    database::{Database, DatabaseError},
     group::{LoadError, Loader as _, Value},
-    origin::{SqliteDatabase, TableLoader},
+    origin::TableLoader,
 };
 
 #[tokio::test]
@@ -21,7 +22,7 @@ async fn a_locked_database_is_a_timeout() {
     fixture.run("BEGIN; SELECT * FROM t");
     let mut config = fixture.config();
     config.statement_timeout = Duration::from_millis(50);
-    let database = SqliteDatabase::open(&config).expect("opens without the write-ahead log");
+    let database = Database::open(&config).expect("opens without the write-ahead log");
     let loader = TableLoader::new(&database, &table("t", "k", &["v"]), 100).expect("opens");
     fixture.run("COMMIT; BEGIN EXCLUSIVE");
     let error = load(&loader, "a").await.expect_err("locked");
@@ -29,7 +30,7 @@ async fn a_locked_database_is_a_timeout() {
     fixture.run("COMMIT");
     let mut config = fixture.config();
     config.max_connections = 1;
-    let database = SqliteDatabase::open(&config).expect("opens");
+    let database = Database::open(&config).expect("opens");
     let loader = TableLoader::new(&database, &table("t", "k", &["v"]), 100).expect("opens");
     assert_eq!(load(&loader, "a").await.expect("works"), Some(Value::text("1")));
 }
@@ -53,7 +54,7 @@ async fn an_endless_statement_ends() {
     );
     let mut config = fixture.config();
     config.statement_timeout = Duration::from_millis(100);
-    let database = SqliteDatabase::open(&config).expect("opens");
+    let database = Database::open(&config).expect("opens");
     let loader = TableLoader::new(&database, &table("endless", "k", &["v"]), 100).expect("opens");
     assert!(!loader.report().indexed);
     // The row of the key is found at once, and then the scan goes on for another one.
@@ -69,7 +70,7 @@ async fn no_more_threads_than_connections_even_when_nobody_waits() {
     let fixture = Fixture::new("CREATE TABLE t (k TEXT PRIMARY KEY, v); INSERT INTO t VALUES ('a', 1)");
     let mut config = fixture.config();
     config.max_connections = 2;
-    let database = SqliteDatabase::open(&config).expect("opens");
+    let database = Database::open(&config).expect("opens");
     let loader = TableLoader::new(&database, &table("t", "k", &["v"]), 100).expect("opens");
     let (started, starts) = mpsc::channel();
     let mut gates = Vec::new();
@@ -82,7 +83,7 @@ async fn no_more_threads_than_connections_even_when_nobody_waits() {
             let work = database.run(move |_| {
                 started.send(()).expect("the test listens");
                 closed.recv().expect_err("ends when the gate is dropped");
-                Ok(())
+                Ok::<_, DatabaseError>(())
             });
             work.await
         });
@@ -122,7 +123,8 @@ async fn many_callers_share_few_connections_and_threads() {
                     let expected = (n == 1).then(|| Value::text("1"));
                     assert_eq!(load(&loader, n.to_string()).await.expect("works"), expected);
                     assert!(database.running() <= 4);
-                    let thread = database.run(|_| Ok(std::thread::current().id())).await.expect("works");
+                    let id = database.run(|_| Ok::<_, DatabaseError>(std::thread::current().id()));
+                    let thread = id.await.expect("works");
                     threads.lock().insert(thread);
                 }
             })
@@ -140,8 +142,9 @@ async fn a_panic_on_the_thread_is_an_error_and_frees_its_place() {
     let fixture = Fixture::new("");
     let database = fixture.open();
     for _ in 0..5 {
-        let error = database.run::<(), _>(|_| panic!("on purpose")).await.expect_err("it panics");
-        assert!(matches!(error, LoadError::Broken(_)), "{error:?}");
+        let error =
+            database.run::<(), DatabaseError, _>(|_| panic!("on purpose")).await.expect_err("it panics");
+        assert!(matches!(error, DatabaseError::Panicked), "{error:?}");
     }
     assert_eq!(database.running(), 0);
 }

@@ -2,18 +2,17 @@
 
 use std::{fmt::Write as _, fs, io, os::unix::fs::MetadataExt, path::Path};
 
-use super::OpenError;
-use crate::origin::DatabaseUrl;
+use crate::database::{DatabaseUrl, OpenError};
 
 /// A database file, as it stands in the configuration: relative paths start at the working directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct DatabaseFile {
+pub(in crate::database) struct DatabaseFile {
     path: String,
 }
 
 /// How a file may be opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum OpenMode {
+pub(in crate::database) enum OpenMode {
     /// It must be there.
     Existing,
     /// It is created where it is missing.
@@ -23,7 +22,7 @@ pub(super) enum OpenMode {
 /// What tells a file from another of the same name. A file that is open keeps its number to itself, so
 /// that a connection can see that its file was deleted or replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct FileIdentity {
+pub(in crate::database) struct FileIdentity {
     device: u64,
     number: u64,
 }
@@ -32,12 +31,12 @@ impl DatabaseFile {
     /// Reads `sqlite:FILE` and `sqlite://FILE`: `sqlite:school.db` and `sqlite://school.db` are relative,
     /// `sqlite:/var/school.db` and `sqlite:///var/school.db` are absolute. The path is taken literally,
     /// without percent-decoding.
-    pub(super) fn from_url(url: &DatabaseUrl) -> Result<Self, OpenError> {
-        let refuse = |reason| Err(OpenError::Url { url: url.to_string(), reason });
-        if url.scheme() != "sqlite" {
-            return refuse("only sqlite:FILE is known");
+    pub(in crate::database) fn from_url(url: &DatabaseUrl) -> Result<Self, OpenError> {
+        let refuse = |reason: &str| Err(OpenError::Url { url: url.to_string(), reason: reason.to_owned() });
+        if !url.scheme().eq_ignore_ascii_case("sqlite") {
+            return refuse("it does not begin with sqlite:");
         }
-        let rest = url.expose().strip_prefix("sqlite:").unwrap_or_default();
+        let rest = url.expose().split_once(':').map_or("", |(_, rest)| rest);
         let path = rest.strip_prefix("//").unwrap_or(rest);
         match path {
             "" => refuse("it names no file: write sqlite:FILE"),
@@ -49,19 +48,19 @@ impl DatabaseFile {
     }
 
     /// The path as it was configured.
-    pub(super) fn path(&self) -> &str {
+    pub(in crate::database) fn path(&self) -> &str {
         &self.path
     }
 
     /// The file's identity now.
-    pub(super) fn identity(&self) -> io::Result<FileIdentity> {
+    pub(in crate::database) fn identity(&self) -> io::Result<FileIdentity> {
         let metadata = fs::metadata(Path::new(&self.path))?;
         Ok(FileIdentity { device: metadata.dev(), number: metadata.ino() })
     }
 
     /// The file as a URI in SQLite's spelling (<https://sqlite.org/uri.html>), the only way to open a file
     /// through diesel without creating it.
-    pub(super) fn uri(&self, mode: OpenMode) -> String {
+    pub(in crate::database) fn uri(&self, mode: OpenMode) -> String {
         let mut uri = String::from("file:");
         if self.path.starts_with('/') {
             // An empty authority, so that a path which begins with two slashes is not taken for one.
