@@ -186,7 +186,7 @@ impl Writer {
         Self {
             database,
             versions: vec![0; KEYS],
-            http: reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().expect("a client"),
+            http: rig::http(PATIENCE),
             urls: fleet.nodes.iter().map(|node| format!("http://{}{path}", node.api())).collect(),
         }
     }

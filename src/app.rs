@@ -1,5 +1,6 @@
 //! The composition root: the only place that names concrete adapters, and the order in which a node starts and stops.
 
+mod changes;
 mod check;
 mod groups;
 mod membership;
@@ -15,6 +16,7 @@ use std::{process::ExitCode, sync::Arc};
 use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+pub use changes::ChangesCommand;
 pub use node::Node;
 pub use planes::Listeners;
 pub use reload::{ReadAgain, Reloader};
@@ -76,6 +78,20 @@ pub fn openapi(admin: bool) -> String {
 /// If the check itself can't be made.
 pub fn check(config: &Config) -> anyhow::Result<ExitCode> {
     runtime()?.block_on(check::check(config))
+}
+
+/// Makes or removes logs of changes, or tells of them: for the database called `only`, or all. With `dry_run` the
+/// statements are printed instead.
+///
+/// # Errors
+/// The first database or table where it can't be done.
+pub fn changes(
+    config: &Config,
+    command: ChangesCommand,
+    only: Option<&str>,
+    dry_run: bool,
+) -> anyhow::Result<()> {
+    runtime()?.block_on(changes::command(config, command, only, dry_run))
 }
 
 /// Brings each configured database to the newest version of the demo's tables.

@@ -20,9 +20,9 @@ use std::{
 
 use clap::Parser;
 
-use self::args::{Arguments, Command, SourceArguments};
+use self::args::{Arguments, ChangesAction, ChangesArguments, Command, SourceArguments};
 use crate::{
-    app,
+    app::{self, ChangesCommand},
     config::{Config, FlagSetting, Loaded, Sources},
     settings::{Fault, Faults},
 };
@@ -85,10 +85,23 @@ fn execute(command: &Command, loaded: Loaded, sources: Sources) -> anyhow::Resul
         Command::Serve(_) => app::serve(loaded, sources).map(|()| ExitCode::SUCCESS),
         Command::Check(_) => app::check(&loaded.config),
         Command::Migrate(_) => app::migrate(&loaded.config).map(|()| ExitCode::SUCCESS),
+        Command::Changes(arguments) => changes(arguments, &loaded.config),
         Command::Get(arguments) => get::run(arguments, &loaded.config),
         Command::Config(_) => print(&loaded.effective.to_string()),
         Command::Certs(_) | Command::Openapi(_) | Command::Token(_) => execute_alone(command),
     }
+}
+
+fn changes(arguments: &ChangesArguments, config: &Config) -> anyhow::Result<ExitCode> {
+    let all = arguments.all;
+    anyhow::ensure!(!all || arguments.action == ChangesAction::Remove, "--all goes with remove only");
+    let command = match arguments.action {
+        ChangesAction::Install => ChangesCommand::Install,
+        ChangesAction::Status => ChangesCommand::Status,
+        ChangesAction::Remove => ChangesCommand::Remove { all },
+    };
+    app::changes(config, command, arguments.database.as_deref(), arguments.dry_run)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn print(text: &str) -> anyhow::Result<ExitCode> {

@@ -24,6 +24,7 @@
 //! - Transactions are READ COMMITTED on PostgreSQL, MySQL and MariaDB, and BEGIN IMMEDIATE on SQLite where the turn
 //!   writes. `Access::Write` is what a SQLite connection needs to write at all.
 //! - [`key_expression`] is how a trigger, and a load, makes the bytes of a key of a row.
+//! - [`Table::read`] is what a database's catalog says of a table: the types of its columns, and so of its keys.
 //! - [`Database::run_here`] does the same on the caller's thread, for starting up and for commands.
 //! - [`Turn::connection`] is the diesel connection, for what has no name here.
 //!
@@ -38,6 +39,7 @@
 //! a server that is silent without its connection being broken. Then the thread, its connection and its place stay taken
 //! until it ends, and whoever waits needs a timeout of their own.
 
+mod catalog;
 mod config;
 mod connection;
 mod deadline;
@@ -61,7 +63,8 @@ mod threads;
 mod turn;
 mod value;
 
-pub use config::{DatabaseConfig, DatabaseUrl};
+pub use catalog::{Affinity, Column, ColumnType, Table};
+pub use config::{ChangesConfig, DatabaseConfig, DatabaseUrl};
 pub use connection::Connection;
 pub use deadline::Deadline;
 pub use error::{DatabaseError, OpenError};

@@ -22,6 +22,10 @@ pub enum ErrorCode {
     RouteNotFound,
     /// The path exists, but not with this method.
     MethodNotAllowed,
+    /// The request says what the present value has to be, and it is not.
+    PreconditionFailed,
+    /// The database does not accept the row that is to be written.
+    Conflict,
     /// The request's body is of a media type that the route does not read.
     UnsupportedMediaType,
     /// The request's body or key, or the value, is larger than a limit.
@@ -46,7 +50,7 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// Every code, for documentation and for reading a code back from the wire.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::BadRequest,
         Self::Unauthenticated,
         Self::Forbidden,
@@ -54,6 +58,8 @@ impl ErrorCode {
         Self::GroupNotFound,
         Self::RouteNotFound,
         Self::MethodNotAllowed,
+        Self::PreconditionFailed,
+        Self::Conflict,
         Self::UnsupportedMediaType,
         Self::TooLarge,
         Self::RateLimited,
@@ -76,6 +82,8 @@ impl ErrorCode {
             Self::GroupNotFound => "group_not_found",
             Self::RouteNotFound => "route_not_found",
             Self::MethodNotAllowed => "method_not_allowed",
+            Self::PreconditionFailed => "precondition_failed",
+            Self::Conflict => "conflict",
             Self::UnsupportedMediaType => "unsupported_media_type",
             Self::TooLarge => "too_large",
             Self::RateLimited => "rate_limited",
@@ -104,6 +112,8 @@ impl ErrorCode {
             Self::GroupNotFound => "There is no group of that name",
             Self::RouteNotFound => "There is nothing at this path",
             Self::MethodNotAllowed => "The method is not allowed here",
+            Self::PreconditionFailed => "The value is not what the condition asks for",
+            Self::Conflict => "The database does not accept the row",
             Self::UnsupportedMediaType => "The body's media type is not read here",
             Self::TooLarge => "Something is larger than a limit",
             Self::RateLimited => "There are more requests than a limit allows",
@@ -125,6 +135,8 @@ impl ErrorCode {
             Self::Forbidden => StatusCode::FORBIDDEN,
             Self::KeyNotFound | Self::GroupNotFound | Self::RouteNotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
+            Self::Conflict => StatusCode::CONFLICT,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
@@ -148,6 +160,7 @@ impl ErrorCode {
             Self::Forbidden => Code::PermissionDenied,
             Self::KeyNotFound | Self::GroupNotFound => Code::NotFound,
             Self::RouteNotFound | Self::MethodNotAllowed => Code::Unimplemented,
+            Self::PreconditionFailed | Self::Conflict => Code::FailedPrecondition,
             Self::TooLarge => Code::OutOfRange,
             Self::RateLimited | Self::Overloaded | Self::OriginBusy => Code::ResourceExhausted,
             Self::OriginUnavailable | Self::PeerUnavailable | Self::NotCached | Self::ShuttingDown => {

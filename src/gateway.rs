@@ -34,6 +34,7 @@ mod target;
 #[cfg(test)]
 mod tests;
 mod wire_key;
+mod write;
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
@@ -63,7 +64,7 @@ use crate::{
     access::{Caller, Memo, Scope},
     cluster::ViewCell,
     error::ErrorCode,
-    group::{Answer, GetError, Group, Groups, Outcome, Peers},
+    group::{Answer, GetError, Group, Groups, Outcome, Peers, Position},
     net::{AtHand, Connection, Handler},
     problem::{Problem, RequestId},
     telemetry::{
@@ -78,6 +79,7 @@ use exchange::{Exchange, carry};
 use layers::InFlight;
 use reply::NodeReply;
 use target::KeyTarget;
+use write::{KeyWrite, is_write, min_position};
 
 /// What the routes of both planes stand on.
 #[derive(Clone, Debug)]
@@ -98,6 +100,8 @@ pub struct GatewayParts {
     pub readiness: Readiness,
     /// How long a request may take.
     pub request_timeout: Duration,
+    /// The largest value that is written, in bytes.
+    pub value_bytes_max: usize,
     /// Requests under way on a plane, hits not counted; zero is no limit.
     pub in_flight_max: usize,
     /// Values in gzip.
@@ -157,6 +161,8 @@ enum Next {
     Answered(Response<GatewayBody>),
     /// It is a read of a key that memory does not answer.
     Read(Read),
+    /// It changes a key.
+    Write(KeyWrite),
     /// It goes to the router, with who sent it.
     Route(Option<Caller>),
 }
@@ -166,6 +172,8 @@ struct Read {
     group: Arc<Group>,
     key: Box<[u8]>,
     directives: Directives,
+    /// What the client has seen already, or written.
+    min_position: Option<Position>,
 }
 
 impl Shared {
@@ -177,10 +185,11 @@ impl Shared {
             return Next::Answered(problem(Problem::new(ErrorCode::Forbidden, detail)));
         }
         let uri = request.uri();
+        let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
         let target = match target::parse(uri.path(), uri.query(), &self.parts.groups) {
             _ if *request.method() == Method::OPTIONS => return Next::Answered(self.options(uri.path())),
             None => return self.route(request, connection, exchange),
-            Some(_) if !matches!(*request.method(), Method::GET | Method::HEAD) => {
+            Some(_) if !is_read && !is_write(request.method()) => {
                 return Next::Answered(keys::method_not_allowed());
             }
             Some(target) => target,
@@ -194,7 +203,8 @@ impl Shared {
             Err(error) if error.names_groups() => Some(Cow::Borrowed("")),
             Err(_) => target::group_in_path(uri.path()),
         };
-        let wish = Wish { scope: Scope::Read, group: named.as_deref(), known: group };
+        let scope = if is_read { Scope::Read } else { Scope::Write };
+        let wish = Wish { scope, group: named.as_deref(), known: group };
         // Read once for all that a hit needs it for, but for how long that took.
         let now = BootClock.now();
         if let Err(refusal) = self.admit(request.headers(), wish, connection, now, exchange) {
@@ -204,16 +214,24 @@ impl Shared {
             Ok(target) => target,
             Err(error) => return Next::Answered(problem(error.into_problem())),
         };
+        if !is_read {
+            return Next::Write(KeyWrite { group: target.group, key: target.key.into() });
+        }
+        let min_position = match min_position(request.headers()) {
+            Ok(position) => position,
+            Err(refusal) => return Next::Answered(problem(refusal)),
+        };
         let directives = Directives::read(request.headers());
         let may_all = directives == Directives::default() || target.group.config().allow_no_cache;
         let directives = if may_all { directives } else { directives.without_loads() };
-        if self.may_be_cached(&target, &directives)
+        if min_position.is_none()
+            && self.may_be_cached(&target, &directives)
             && let Some((answer, now)) = target.group.cached_at(&target.key, now)
             && directives.accept(&answer, now)
         {
             return Next::Answered(self.reply.answer(&target.group, answer, now, request.headers()));
         }
-        Next::Read(Read { group: target.group, key: target.key.into(), directives })
+        Next::Read(Read { group: target.group, key: target.key.into(), directives, min_position })
     }
 
     /// As [`look`](Self::look), for what is no read of a key. Paths that nothing answers are the router's to say so of.
@@ -350,16 +368,24 @@ impl Shared {
 impl Read {
     /// The answer; `None` if it is to come from memory and is not there.
     async fn answer(&self, deadline: Instant) -> Result<Option<Answer>, GetError> {
-        let Self { group, key, directives } = self;
+        let Self { group, key, directives, min_position } = self;
+        let may_cache = match min_position {
+            None => true,
+            Some(position) => group.caught_up(*position, deadline).await,
+        };
         if directives.only_if_cached {
-            if directives.no_cache {
+            if directives.no_cache || !may_cache {
                 return Ok(None);
             }
             let found = Box::pin(group.in_memory(key, deadline)).await?;
             return Ok(found.filter(|answer| directives.accept(answer, group.now())));
         }
-        if !directives.no_cache {
-            let answer = group.miss(key, deadline).await?;
+        if !directives.no_cache && may_cache {
+            let answer = match min_position {
+                // Memory was not looked at yet.
+                Some(_) => group.get(key, deadline).await?,
+                None => group.miss(key, deadline).await?,
+            };
             if answer.outcome == Outcome::Load || directives.accept(&answer, group.now()) {
                 return Ok(Some(answer));
             }
@@ -390,6 +416,7 @@ impl Handler for Gateway {
             let work = std::pin::pin!(async move {
                 match next {
                     Next::Read(read) => shared.read(read, request.into_parts().0.headers, &id).await,
+                    Next::Write(write) => Box::pin(shared.write(write, request, &id)).await,
                     Next::Route(caller) => Box::pin(shared.routed(request, caller, id)).await,
                     Next::Answered(response) => response,
                 }
@@ -399,14 +426,14 @@ impl Handler for Gateway {
     }
 
     fn at_hand(&self, request: &Request<()>, connection: &Connection<Memo>) -> AtHand<GatewayBody> {
-        if !target::is_of_key(request.uri().path()) {
+        if *request.method() != Method::GET || !target::is_of_key(request.uri().path()) {
             return AtHand::Unknown;
         }
         let mut exchange = Exchange::new(request, &self.0.parts.live, self.0.plane);
         let read = match self.0.look(request, connection, &mut exchange) {
             Next::Answered(response) => return AtHand::Answered(exchange.finish_at_once(response)),
-            // Not for the path of a key.
-            Next::Route(_) => return AtHand::Unknown,
+            // Not for a GET of a key.
+            Next::Write(_) | Next::Route(_) => return AtHand::Unknown,
             Next::Read(read) => read,
         };
         let (shared, headers) = (Arc::clone(&self.0), request.headers().clone());

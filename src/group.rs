@@ -16,7 +16,8 @@
 //!
 //! [`Group::get_many`] is the same for many keys at once, with one message to each owner and one query there (`batch`);
 //! [`Group::fresh`] loads whatever is in memory, and [`Group::in_memory`] never loads (`directed`). Where the database has
-//! a log of changes, memory answers only as long as it is known to be current (`logged`).
+//! a log of changes, memory answers only as long as it is known to be current (`logged`); [`Group::write`] changes the
+//! origin (`writer`).
 //!
 //! Around these stand [`invalidate`], which reaches every node, and [`handover`], by which memory survives a change
 //! of owner: a flight of step 3 first peeks at the key's previous owner.
@@ -40,6 +41,7 @@ mod fence;
 mod figures;
 mod flight;
 mod freshness;
+mod halves;
 mod handover;
 mod hops;
 mod invalidate;
@@ -55,12 +57,15 @@ mod peers;
 mod preload;
 mod pulse;
 mod registry;
+mod stale;
 mod store;
 mod value;
+mod writer;
 
 pub use answer::{Answer, GetError, Hop, Outcome, UnknownOutcome};
 pub use config::GroupConfig;
 pub use freshness::{Freshness, Role};
+pub use halves::Halves;
 pub use handover::HandedOver;
 pub use invalidate::InvalidationReport;
 pub use key::{GROUP_NAME_BYTES_MAX, GroupName, GroupNameError, KEY_BYTES_MAX, Key, KeyError, check_key};
@@ -77,6 +82,7 @@ pub use peers::{PeerHealth, Peers};
 pub use registry::{Groups, GroupsError};
 pub use store::Resident;
 pub use value::{ContentKind, Value};
+pub use writer::{Committed, Condition, Write, WriteError, Writer, Written};
 
 use fence::SlotState;
 use flight::{Aborted, FlightLimits, Flights, Full, Seat, Start, Turn};
@@ -85,6 +91,7 @@ use logged::Logged;
 use omit::seam;
 use pulse::Pulse;
 use store::{Fresh, Store};
+use writer::Writes;
 
 use crate::{
     cluster::place,
@@ -125,6 +132,8 @@ pub struct Group {
     hops: Hops,
     pulse: Pulse,
     logged: Option<Logged>,
+    writer: Option<Arc<dyn Writer>>,
+    writes: Arc<Writes>,
 }
 
 impl Group {
@@ -139,6 +148,8 @@ impl Group {
         let metrics = GroupMetrics::new(&parts.metrics, &name);
         Arc::new(Self {
             store: Store::new(&config, &metrics, settings.peer_deadline),
+            writer: parts.writer,
+            writes: Arc::default(),
             logged: parts.log.map(|log| Logged::new(log, &config)),
             name,
             config: ArcSwap::from_pointee(config),
@@ -182,19 +193,20 @@ impl Group {
     }
 
     /// The answer to a client's read, if this node has it in memory. Counts as a request if so.
-    pub fn cached(&self, key: &[u8]) -> Option<Answer> {
+    pub fn cached(self: &Arc<Self>, key: &[u8]) -> Option<Answer> {
         self.cached_at(key, self.clock.now()).map(|(answer, _)| answer)
     }
 
     /// As [`cached`](Self::cached), for a request that came at `begun`, by the group's clock; and the time after it. A
     /// clock is a part of what a hit costs.
-    pub fn cached_at(&self, key: &[u8], begun: Moment) -> Option<(Answer, Moment)> {
+    pub fn cached_at(self: &Arc<Self>, key: &[u8], begun: Moment) -> Option<(Answer, Moment)> {
         self.awake_at(begun);
         if !self.may_serve(begun) {
             return None;
         }
         let hash = self.store.hash(key);
         let answer = self.store.get(hash, key, begun)?;
+        self.refresh_ahead(hash, key, &answer);
         self.story(key, &answer);
         let now = self.clock.now();
         self.metrics.request(Some(answer.outcome), now.saturating_since(begun));
@@ -218,7 +230,10 @@ impl Group {
         let may_serve = self.may_serve(now);
         // Never a copy: whoever asks takes this node for the owner, and would keep a copy of the copy.
         let answer = match self.store.get_own(hash, key, now).filter(|_| may_serve) {
-            Some(answer) => answer,
+            Some(answer) => {
+                self.refresh_ahead(hash, key, &answer);
+                answer
+            }
             None => self.fly_as_owner(hash, key, !may_serve, deadline).await?,
         };
         Ok((answer, cursor))
@@ -264,11 +279,18 @@ impl Group {
         deadline: Instant,
     ) -> Landing {
         let start = Start { slot: self.store.slot(hash), is_fresh };
-        let (seat, turn) = self.owner_flights.join(hash, key, start).map_err(full)?;
-        if let Some(turn) = turn {
-            self.spawn(turn, hash, key, Side::Owner);
+        let joined = self.owner_flights.join(hash, key, start);
+        let seat = joined.map(|(seat, turn)| {
+            if let Some(turn) = turn {
+                self.spawn(turn, hash, key, Side::Owner);
+            }
+            seat
+        });
+        if let Some(stale) = self.stale_meanwhile(hash, key, is_fresh) {
+            return Ok(stale);
         }
-        self.wait(seat, deadline).await
+        let landing = self.wait(seat.map_err(full)?, deadline).await;
+        self.stale_instead(hash, key, is_fresh, landing)
     }
 
     /// Runs a flight, and those that come to wait for it, in a task of its own.
@@ -344,7 +366,7 @@ impl Group {
     fn loaded(&self, key: &Key, hash: u64, slot: SlotState, since: Moment, value: Option<Value>) -> Answer {
         let role = self.role(key);
         let until = self.freshness().until(since, value.is_some(), role, fastrand::f64());
-        let fresh = Fresh { value: value.clone(), since, until };
+        let fresh = Fresh { value: value.clone(), since, until, window: self.window(role) };
         let kept = self.store.keep(hash, key, fresh, self.clock.now(), slot);
         tracing::debug!(
             { field::GROUP } = %self.name,

@@ -23,13 +23,14 @@
 //!
 //! The layers, from the inside out; a lower one never names a higher one, and `tests/tidy.rs` holds them to it:
 //! `time`, `error`, `codec`, `problem`, `rpc`, `settings`, `task`, `telemetry`, `limit`, `net`, `access` may be used by all; then
-//! [`cache`] and [`cluster`], which are pure; [`database`], connections to databases; [`group`], the read-through algorithm; the adapters [`origin`], [`transport`],
-//! [`discovery`] and [`gateway`], which never name each other; [`config`]; [`client`], which is for applications;
+//! [`cache`] and [`cluster`], which are pure; [`database`], connections to databases; [`group`], the read-through algorithm; the adapters [`origin`], [`changes`],
+//! [`transport`], [`discovery`] and [`gateway`], which never name each other; [`config`]; [`client`], which is for applications;
 //! [`app`], which joins them; [`cli`].
 
 pub mod access;
 pub mod app;
 pub mod cache;
+pub mod changes;
 pub mod cli;
 pub mod client;
 pub mod cluster;
@@ -50,6 +51,8 @@ pub mod problem;
 #[cfg(feature = "grpc")]
 pub mod rpc;
 pub mod settings;
+#[cfg(test)]
+mod simulation;
 pub mod task;
 pub mod telemetry;
 pub mod time;

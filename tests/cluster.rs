@@ -168,6 +168,7 @@ impl TestCluster {
                     tasks: tasks.clone(),
                     metrics,
                     log: None,
+                    writer: None,
                 };
                 let name = GroupName::new(GROUP).expect("a name");
                 let group = Group::new(name, config.clone(), settings, parts);

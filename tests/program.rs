@@ -4,6 +4,7 @@
 
 mod program {
     mod access;
+    mod changes;
     mod commands;
     mod invalidation;
     mod keys;

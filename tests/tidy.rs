@@ -17,7 +17,7 @@ mod tidy {
 const GROUND: &[&str] =
     &["access", "codec", "error", "limit", "net", "problem", "rpc", "settings", "task", "telemetry", "time"];
 const GROUP: &[&str] = &["cache", "cluster", "error", "settings", "task", "telemetry", "time"];
-const ADAPTERS: &[&str] = &["discovery", "gateway", "origin", "transport"];
+const ADAPTERS: &[&str] = &["changes", "discovery", "gateway", "origin", "transport"];
 /// Below the adapters, and so open to each of them.
 const BELOW_ADAPTERS: &[&[&str]] = &[GROUND, &["cache", "cluster", "database", "group"]];
 
@@ -39,6 +39,7 @@ const LAYERS: &[(&str, &[&[&str]])] = &[
     ("cluster", &[&["time"]]),
     ("database", &[&["codec", "settings", "telemetry"]]),
     ("group", &[GROUP]),
+    ("changes", BELOW_ADAPTERS),
     ("discovery", BELOW_ADAPTERS),
     ("gateway", BELOW_ADAPTERS),
     ("origin", BELOW_ADAPTERS),
@@ -46,6 +47,8 @@ const LAYERS: &[(&str, &[&[&str]])] = &[
     ("client", &[&["cluster", "codec", "discovery", "error", "group", "net", "rpc", "telemetry"]]),
     ("config", &[GROUND, &["cache", "cluster", "database", "group"], ADAPTERS]),
     ("app", &[GROUND, &["cache", "cluster", "database", "group"], ADAPTERS, &["config"]]),
+    // For tests only.
+    ("simulation", &[GROUND, &["cache", "changes", "cluster", "database", "group"], ADAPTERS]),
     // A door for the fuzz targets, in builds for them only.
     ("fuzz", &[&["access", "config"], ADAPTERS]),
     ("cli", &[&["access", "app", "client", "cluster", "codec", "config", "discovery", "group", "settings"]]),

@@ -50,7 +50,7 @@ impl Etcd {
             directory: tempfile::tempdir().expect("a directory for temporary files"),
             cluster: cluster.collect::<Vec<_>>().join(","),
             members,
-            http: reqwest::Client::builder().no_proxy().build().expect("a client"),
+            http: super::http(Duration::from_secs(10)),
         };
         for index in 0..MEMBERS {
             etcd.spawn(index);

@@ -11,3 +11,13 @@ pub mod items;
 pub mod load;
 pub mod network;
 pub mod queries;
+
+/// A client that speaks HTTP to this machine.
+///
+/// # Panics
+/// If it can't be made.
+pub fn http(timeout: std::time::Duration) -> reqwest::Client {
+    // reqwest wants to know by whom it would encrypt, also where it does not; the first one to say so is heard.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder().no_proxy().timeout(timeout).build().expect("a client")
+}

@@ -3,6 +3,7 @@
 use std::{io::Write as _, net::SocketAddr, process::ExitCode, sync::Arc};
 
 use super::{
+    changes,
     origins::{self, Origins},
     tls::{self, Checked},
 };
@@ -31,11 +32,11 @@ pub(super) async fn check(config: &Config) -> anyhow::Result<ExitCode> {
             Ok(report) => {
                 writeln!(
                     std::io::stdout(),
-                    "group {name}: table {:?}, key column {:?} ({}), values from {:?}: ok",
+                    "group {name}: table {:?}, key column {:?} ({}), values from {}: ok",
                     report.table,
                     report.key_column,
                     report.key_type.as_str(),
-                    section.table.value_columns
+                    columns(&report.values)
                 )?;
                 for warning in report.warnings() {
                     writeln!(std::io::stderr(), "warning: group {name}: {warning}")?;
@@ -95,6 +96,9 @@ pub(super) async fn check(config: &Config) -> anyhow::Result<ExitCode> {
         );
         writeln!(std::io::stdout(), "token {name}: {} in {groups}: ok", words(token.scopes))?;
     }
+    for warning in changes::warnings(config).await {
+        writeln!(std::io::stderr(), "warning: {warning}")?;
+    }
     for warning in open_doors(config) {
         writeln!(std::io::stderr(), "warning: {warning}")?;
     }
@@ -102,6 +106,15 @@ pub(super) async fn check(config: &Config) -> anyhow::Result<ExitCode> {
         writeln!(std::io::stderr(), "warning: no group is configured; the node would answer no key")?;
     }
     Ok(if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// `"score" (bigint), "note" (text)`.
+fn columns(columns: &[(String, String)]) -> String {
+    let column = |(name, declared): &(String, String)| match declared.as_str() {
+        "" => format!("{name:?}"),
+        declared => format!("{name:?} ({declared})"),
+    };
+    columns.iter().map(column).collect::<Vec<_>>().join(", ")
 }
 
 fn words(scopes: Scopes) -> String {

@@ -2,8 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::origins::{self, Origin, Origins};
+use super::{
+    changes::DatabaseLog,
+    origins::{self, Origin, Origins},
+};
 use crate::{
+    cluster::ViewCell,
     config::Config,
     discovery::DiscoveryKind,
     group::{Group, GroupName, GroupParts, GroupSettings, Peers},
@@ -21,12 +25,14 @@ pub(super) struct GroupBuilder {
     pub(super) tasks: Tasks,
     pub(super) metrics: NodeMetrics,
     pub(super) limiter: Arc<Limiter>,
+    pub(super) views: Arc<ViewCell>,
 }
 
 /// A group that nobody knows of yet.
 pub(super) struct Built {
     pub(super) group: Arc<Group>,
     origin: Origin,
+    log: Arc<DatabaseLog>,
 }
 
 impl GroupBuilder {
@@ -42,6 +48,7 @@ impl GroupBuilder {
             .get(name)
             .ok_or_else(|| anyhow::anyhow!("there is no group {name} in the configuration"))?;
         let origin = origins.open(name, section, config, &self.metrics, &self.limiter).await?;
+        let log = origins.log(&section.table.database, config).await?;
         for warning in origin.report.warnings() {
             tracing::warn!({ field::GROUP } = %name, "{warning}");
         }
@@ -52,9 +59,10 @@ impl GroupBuilder {
             clock: Arc::new(BootClock),
             tasks: self.tasks.clone(),
             metrics: self.metrics.clone(),
-            log: None,
+            log: Some(log.of(origin.database.clone(), origin.tracked.source.clone())),
+            writer: origin.writer.clone(),
         };
-        Ok(Built { group: Group::new(name.clone(), section.group.clone(), settings, parts), origin })
+        Ok(Built { log, group: Group::new(name.clone(), section.group.clone(), settings, parts), origin })
     }
 
     /// Builds all groups of the configuration.
@@ -72,6 +80,11 @@ impl GroupBuilder {
 }
 
 impl Built {
+    /// Has the group told of changes from now on, before anybody can ask it for anything.
+    pub(super) fn follow(&self, builder: &GroupBuilder) {
+        self.log.follow(self.origin.tracked.clone(), &self.group, &builder.views, &builder.tasks);
+    }
+
     /// Sees whether the database answers.
     pub(super) async fn probe(&self) -> anyhow::Result<()> {
         use anyhow::Context as _;

@@ -95,9 +95,11 @@ impl Node {
             tasks: tasks.clone(),
             metrics: metrics.clone(),
             limiter: Arc::clone(&limiter),
+            views: Arc::clone(&views),
         };
         let mut origins = Origins::default();
         let built = builder.build_all(config, &mut origins).await.inspect_err(|_| tasks.stop())?;
+        built.iter().for_each(|built| built.follow(&builder));
         let all = built.iter().map(|built| Arc::clone(&built.group));
         let groups = Arc::new(Groups::new(all, config.default_group.as_ref())?);
         let access = Arc::new(Access::new(&config.auth));
@@ -127,6 +129,7 @@ impl Node {
             metrics: metrics.clone(),
             readiness: readiness.clone(),
             request_timeout: config.limits.request_timeout,
+            value_bytes_max: config.limits.value_bytes,
             in_flight_max: config.limits.in_flight,
             encodings: Encodings::new(config.api.compression_memory, tasks.clone()),
             live,

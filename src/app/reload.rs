@@ -172,6 +172,7 @@ impl Reloader {
         }
         self.reconfigure_groups(old, new, &in_force.places).await;
         in_force.places.extend(added.iter().map(|built| (built.group.name().clone(), built.places())));
+        added.iter().for_each(|built| built.follow(&self.builder));
         let groups = added.iter().map(|built| Arc::clone(&built.group));
         if let Err(error) = self.parts.groups.add(groups, new.default_group.as_ref()) {
             // The names are new, and the default is one of them all.

@@ -2,7 +2,7 @@
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{
     access::{Scope, token_name},
@@ -45,6 +45,17 @@ const CHECK_EXAMPLE: &str = "\
 Example:
   ggcache check --config /etc/ggcache.toml
       exit code 0 if all is well, 1 if a database or table is not as configured, 2 if the configuration is wrong";
+
+const CHANGES_EXAMPLE: &str = "\
+Examples:
+  ggcache changes install
+      triggers on the tables of all groups, in all databases of ./ggcache.toml
+  ggcache changes install --database shop --dry-run | psql \"$DSN\"
+      the same for one database, by another user than the nodes'; mariadb and sqlite3 read it alike
+  ggcache changes status
+      which tables have their triggers, and how long the log is
+  ggcache changes remove --all
+      removes all that install has made";
 
 const MIGRATE_EXAMPLE: &str = "\
 Example:
@@ -103,6 +114,9 @@ pub(super) enum Command {
     /// Creates the demo's table, with its three rows, in each database that lacks it.
     #[command(after_help = MIGRATE_EXAMPLE)]
     Migrate(SourceArguments),
+    /// Makes a log of changes in the databases, by which no answer is older than max_staleness.
+    #[command(after_help = CHANGES_EXAMPLE)]
+    Changes(ChangesArguments),
     /// Reads a key from a running cluster.
     #[command(after_help = GET_EXAMPLE)]
     Get(GetArguments),
@@ -128,9 +142,39 @@ impl Command {
                 Some(sources)
             }
             Self::Get(get) => Some(&get.sources),
+            Self::Changes(changes) => Some(&changes.sources),
             Self::Certs(_) | Self::Openapi(_) | Self::Token(_) => None,
         }
     }
+}
+
+/// What becomes of the log of changes.
+#[derive(Debug, Args)]
+pub(super) struct ChangesArguments {
+    #[arg(value_enum)]
+    pub(super) action: ChangesAction,
+    /// Prints the statements, for the database's own client, and changes nothing
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    /// Only this [database.NAME]; without it all that groups read
+    #[arg(long, value_name = "NAME")]
+    pub(super) database: Option<String>,
+    /// With remove: the outbox and the log too, and triggers of tables that are configured no more
+    #[arg(long)]
+    pub(super) all: bool,
+    #[command(flatten)]
+    pub(super) sources: SourceArguments,
+}
+
+/// What is done with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum ChangesAction {
+    /// Makes tables and triggers that are missing; running nodes find them within seconds
+    Install,
+    /// Tells what is there and what is missing
+    Status,
+    /// Removes the triggers; the tables then go by ttl only
+    Remove,
 }
 
 /// Which document is printed.

@@ -30,7 +30,7 @@ fn the_definition_is_consistent() {
 fn every_command_s_help_has_an_example() {
     let command = Arguments::command();
     let all: Vec<_> = command.get_subcommands().map(|command| command.get_name().to_owned()).collect();
-    assert_eq!(all, ["serve", "check", "migrate", "get", "certs", "config", "openapi", "token"]);
+    assert_eq!(all, ["serve", "check", "migrate", "changes", "get", "certs", "config", "openapi", "token"]);
     for name in &all {
         let error =
             Arguments::try_parse_from(["ggcache", name, "--help"]).expect_err("help ends the parsing");

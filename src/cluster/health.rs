@@ -154,6 +154,13 @@ impl Health {
         self.fail(now, true)
     }
 
+    /// The request that tried the peer ended without telling anything of it: the next one tries it, at once.
+    pub fn on_abandoned(&mut self, now: Moment) {
+        if let HealthState::Probing { attempt, .. } = self.state {
+            self.state = HealthState::Ejected { until: now, attempt };
+        }
+    }
+
     /// As [`Health::on_failure`], but a healthy peer is only ejected if it `may` be. One that may not stays
     /// at the limit, so that its next failure asks again.
     fn fail(&mut self, now: Moment, may: bool) -> Option<Transition> {

@@ -3,18 +3,18 @@
 use std::{collections::BTreeMap, ops::RangeInclusive, time::Duration};
 
 use crate::{
-    database::{DatabaseConfig, DatabaseUrl},
+    database::{ChangesConfig, DatabaseConfig, DatabaseKind, DatabaseUrl, OpenError},
     settings::{Checks, Faults, Section, Settings},
 };
 
-/// The databases that this build can open, by the scheme of their URLs.
-const SCHEMES: [&str; 1] = ["sqlite"];
-/// Those that other builds will.
-const SCHEMES_TO_COME: [&str; 4] = ["postgres", "postgresql", "mysql", "mariadb"];
-const URL_EXAMPLE: &str = "sqlite:school.db";
 const NAME_BYTES_MAX: usize = 63;
 const MAX_CONNECTIONS: RangeInclusive<u32> = 1..=1000;
+const BREAKER_FAILURES: RangeInclusive<u32> = 0..=1_000_000;
 const STATEMENT_TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(60 * 60);
+const CHANGES_POLL: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(10);
+const CHANGES_RETENTION: RangeInclusive<Duration> =
+    Duration::from_secs(60)..=Duration::from_secs(30 * 24 * 60 * 60);
+const CHANGES_ROWS: RangeInclusive<u64> = 1_000..=1_000_000_000;
 
 /// Reads every `[database.NAME]`.
 pub(super) fn read_all(settings: &mut Settings) -> BTreeMap<String, DatabaseConfig> {
@@ -31,11 +31,17 @@ pub(super) fn read_all(settings: &mut Settings) -> BTreeMap<String, DatabaseConf
 }
 
 fn read(section: &mut Section<'_>) -> DatabaseConfig {
-    let url = section.secret("url", URL_EXAMPLE, DatabaseUrl::new);
+    let url = section.secret("url", DatabaseKind::example().url_example(), DatabaseUrl::new);
     let default = DatabaseConfig::new(url.unwrap_or_else(|| DatabaseUrl::new("")));
     let config = DatabaseConfig {
         max_connections: section.integer("max_connections", default.max_connections, MAX_CONNECTIONS),
         statement_timeout: section.duration("statement_timeout", default.statement_timeout),
+        breaker_failures: section.integer("breaker_failures", default.breaker_failures, BREAKER_FAILURES),
+        changes: ChangesConfig {
+            poll: section.duration("changes_poll", default.changes.poll),
+            retention: section.duration("changes_retention", default.changes.retention),
+            rows_max: section.integer("changes_rows", default.changes.rows_max, CHANGES_ROWS),
+        },
         url: default.url,
     };
     section.check_sound(validate(&config));
@@ -50,30 +56,30 @@ pub(super) fn validate(config: &DatabaseConfig) -> Result<(), Faults> {
     }
     checks.number("max_connections", config.max_connections, &MAX_CONNECTIONS);
     checks.duration("statement_timeout", config.statement_timeout, &STATEMENT_TIMEOUT);
+    checks.number("breaker_failures", config.breaker_failures, &BREAKER_FAILURES);
+    checks.duration("changes_poll", config.changes.poll, &CHANGES_POLL);
+    checks.duration("changes_retention", config.changes.retention, &CHANGES_RETENTION);
+    checks.number("changes_rows", config.changes.rows_max, &CHANGES_ROWS);
     checks.finish()
 }
 
 /// The message shows nothing of the URL but a scheme that is known: the rest, or a text that is no URL at
 /// all, may be a password.
 fn check_url(url: &DatabaseUrl) -> Result<(), String> {
-    let scheme = url.scheme();
-    let built_in = SCHEMES.join(", ");
-    if let Some(scheme) = SCHEMES_TO_COME.iter().find(|known| scheme.eq_ignore_ascii_case(known)) {
-        return Err(format!("{scheme}: is not built in yet; this build has: {built_in}"));
+    let built_in = DatabaseKind::ALL.into_iter().filter(|kind| kind.is_built_in());
+    let built_in = built_in.map(DatabaseKind::as_str).collect::<Vec<_>>().join(", ");
+    let example = DatabaseKind::example().url_example();
+    let Some(kind) = url.kind() else {
+        return Err(format!("the url has no known scheme; this build has: {built_in}; write \"{example}\""));
+    };
+    match url.check() {
+        Ok(()) => Ok(()),
+        Err(OpenError::NotBuiltIn(_)) => {
+            Err(format!("{kind}: is not built in; this build has: {built_in}; build with the feature {kind}"))
+        }
+        Err(OpenError::Url { reason, .. }) => Err(format!("the url is not usable: {reason}")),
+        Err(error) => Err(error.to_string()),
     }
-    if !SCHEMES.contains(&scheme) {
-        return Err(format!(
-            "the url has no known scheme; this build has: {built_in}; write \"{URL_EXAMPLE}\""
-        ));
-    }
-    let rest = url.expose().split_once(':').map_or("", |(_, rest)| rest);
-    if rest.trim_start_matches('/').is_empty() {
-        return Err(format!("the url names no file; write for example \"{URL_EXAMPLE}\""));
-    }
-    if rest.contains('\0') {
-        return Err("the url holds a NUL byte, which no file's name has".to_owned());
-    }
-    Ok(())
 }
 
 fn is_name(name: &str) -> bool {

@@ -58,6 +58,7 @@ fn read_table(section: &mut Section<'_>, databases: &BTreeMap<String, DatabaseCo
         table: section.required_string("table", "students"),
         key_column: section.required_string("key_column", "name"),
         value_columns: section.required_strings("value_columns", "score"),
+        writable: section.bool("writable", false),
     };
     section.check_sound(validate_table(&table));
     table

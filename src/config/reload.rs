@@ -49,6 +49,9 @@ const CHANGEABLE: &[(&str, When)] = &[
     ("group.*.ttl_jitter", When::Always),
     ("group.*.negative_ttl", When::Always),
     ("group.*.negative_share", When::Always),
+    ("group.*.stale_while_revalidate", When::Always),
+    ("group.*.stale_if_error", When::Always),
+    ("group.*.refresh_ahead", When::Always),
     // A group that keeps no copies has no room for them.
     ("group.*.hot_ttl", When::NotZero),
     ("group.*.max_staleness", When::Always),
@@ -165,6 +168,7 @@ fn changed(old: &GroupConfig, new: &GroupConfig) -> GroupConfig {
     GroupConfig {
         policy: old.policy,
         preload: old.preload,
+        load_batch: old.load_batch,
         content_type: old.content_type.clone(),
         hot_ttl: if old.hot_ttl.is_zero() { old.hot_ttl } else { new.hot_ttl },
         ..new.clone()
@@ -336,12 +340,17 @@ mod tests {
             alone("database.school.url", "sqlite:other.db"),
             alone("database.school.max_connections", "7"),
             alone("database.school.statement_timeout", "900ms"),
+            alone("database.school.breaker_failures", "6"),
+            alone("database.school.changes_poll", "30ms"),
+            alone("database.school.changes_retention", "2h"),
+            alone("database.school.changes_rows", "999999"),
             // The only one there is can't be another, and a value beside it changes nothing: below.
             ("group.scores.database", vec![]),
             ("default_group", vec![]),
             alone("group.scores.table", "pupils"),
             alone("group.scores.key_column", "id"),
             alone("group.scores.value_columns", "score,name"),
+            alone("group.scores.writable", "true"),
             alone("group.scores.content_type", "text/csv"),
             alone("group.scores.client_ttl", "1s"),
             alone("group.scores.allow_no_cache", "false"),
@@ -351,9 +360,13 @@ mod tests {
             alone("group.scores.ttl_jitter", "0.2"),
             alone("group.scores.negative_ttl", "6s"),
             alone("group.scores.negative_share", "0.2"),
+            alone("group.scores.stale_while_revalidate", "2s"),
+            alone("group.scores.stale_if_error", "3s"),
+            alone("group.scores.refresh_ahead", "0.2"),
             alone("group.scores.hot_ttl", "2s"),
             alone("group.scores.max_staleness", "2s"),
             alone("group.scores.load_budget", "15"),
+            alone("group.scores.load_batch", "100"),
             alone("group.scores.preload", "1"),
         ]
     }

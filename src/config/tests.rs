@@ -12,6 +12,7 @@ use proptest::prelude::*;
 
 use super::{ApiAddress, Config, FlagSetting, Loaded, Sources};
 use crate::{
+    database::DatabaseKind,
     group::GroupConfig,
     net::{TlsConfig, TlsPlane},
     settings::{Faults, Source},
@@ -227,6 +228,9 @@ fn each_bound_is_reported_with_what_is_right() {
         ("group.scores.ttl_jitter", "1.1", "1.1 is out of range; write 0 to 1".to_owned()),
         ("group.scores.negative_share", "0.95", "0.95 is out of range; write 0 to 0.9".to_owned()),
         ("group.scores.load_budget", "0", "0 is out of range; write 1 to 100000".to_owned()),
+        ("group.scores.refresh_ahead", "0.95", "0.95 is out of range; write 0 to 0.9".to_owned()),
+        ("group.scores.load_batch", "1001", "1001 is out of range; write 1 to 1000".to_owned()),
+        ("database.school.breaker_failures", "-1", "-1 is out of range; write 0 to 1000000".to_owned()),
         ("group.scores.preload", "-1", "-1 is out of range; write 0 to 1000000000000".to_owned()),
         ("group.scores.database", "\"scool\"", "there is no database \"scool\"; did you mean \"school\"?".to_owned()),
         ("default_group", "\"score\"", "there is no group \"score\"; did you mean \"scores\"?".to_owned()),
@@ -288,8 +292,11 @@ fn the_database_may_be_left_out_only_if_there_is_one() {
     // A database that is wrong is one all the same: its own fault is enough.
     assert_eq!(
         faults(&format!("{group}[database.a]\nurl = \"\"\n")),
-        "database.a.url: the url has no known scheme; this build has: sqlite; write \"sqlite:school.db\" \
-         (from ggcache.toml line 6)"
+        format!(
+            "database.a.url: the url has no known scheme; this build has: {}; write \"sqlite:school.db\" \
+             (from ggcache.toml line 6)",
+            built_in()
+        )
     );
 }
 
@@ -334,23 +341,34 @@ fn unknown_keys_have_suggestions() {
     );
 }
 
+fn built_in() -> String {
+    let kinds = DatabaseKind::ALL.into_iter().filter(|kind| kind.is_built_in());
+    kinds.map(DatabaseKind::as_str).collect::<Vec<_>>().join(", ")
+}
+
 #[test]
 fn urls_are_checked_and_never_shown() {
-    let sqlite = "; write \"sqlite:school.db\"";
-    let example = "; write for example \"sqlite:school.db\"";
+    let unknown =
+        format!("the url has no known scheme; this build has: {}; write \"sqlite:school.db\"", built_in());
+    let unusable = |reason: &str| format!("the url is not usable: {reason}");
     for (url, message) in [
-        ("postgres://me:hunter2@db/shop", "postgres: is not built in yet; this build has: sqlite".to_owned()),
-        ("MySQL://me:hunter2@db/shop", "mysql: is not built in yet; this build has: sqlite".to_owned()),
-        ("hunter2", format!("the url has no known scheme; this build has: sqlite{sqlite}")),
-        ("hunter2:x", format!("the url has no known scheme; this build has: sqlite{sqlite}")),
-        ("sqlite:", format!("the url names no file{example}")),
-        ("sqlite://", format!("the url names no file{example}")),
-        ("sqlite:hunter2\\u0000", "the url holds a NUL byte, which no file's name has".to_owned()),
+        ("hunter2", unknown.clone()),
+        ("hunter2:x", unknown),
+        ("sqlite:", unusable("it names no file: write sqlite:FILE")),
+        ("sqlite://", unusable("it names no file: write sqlite:FILE")),
+        ("sqlite:hunter2\\u0000", unusable("the file name has a zero byte")),
+        #[cfg(feature = "postgres")]
+        ("postgres://me:hunter@2@db/shop", unusable("an @ in user or password is written %40")),
+        #[cfg(not(feature = "mysql"))]
+        (
+            "MySQL://me:hunter2@db/shop",
+            format!("mysql: is not built in; this build has: {}; build with the feature mysql", built_in()),
+        ),
     ] {
         let text = SMALL.replace("sqlite:school.db", url);
         assert_eq!(faults(&text), format!("database.school.url: {message} (from ggcache.toml line 3)"));
     }
-    let env = env(&[("GGCACHE__DATABASE__SCHOOL__URL", "sqlite://u:hunter2@/db?key=hunter2")]);
+    let env = env(&[("GGCACHE__DATABASE__SCHOOL__URL", "sqlite://u:hunter2@/db")]);
     let loaded = load_with(SMALL, Sources { env, ..Sources::default() }).expect("sqlite is built in");
     let shown = format!("{}{:?}{:?}", loaded.effective, loaded.effective, loaded.config);
     assert!(!shown.contains("hunter2") && shown.contains("sqlite://***@/db"), "{shown}");

@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use super::DatabaseKind;
+use super::{DatabaseKind, OpenError, place::Place};
 
 /// `[database.NAME]`: where a database is and how hard it may be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,12 +13,39 @@ pub struct DatabaseConfig {
     pub max_connections: u32,
     /// How long a query may take, the wait for a lock included.
     pub statement_timeout: Duration,
+    /// After so many failures in a row the database is left alone, but for single queries that try it; zero if it never is.
+    pub breaker_failures: u32,
+    /// How its log of changes is followed, if it has one.
+    pub changes: ChangesConfig,
+}
+
+/// `changes_*` in `[database.NAME]`: how the log of changes is followed and kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChangesConfig {
+    /// How often a node looks for changes. SQLite is looked at more often, since it tells for less whether there are any.
+    pub poll: Duration,
+    /// How long a row of the log is kept. A node that was away for longer drops what it has in memory.
+    pub retention: Duration,
+    /// How many rows are kept at most.
+    pub rows_max: u64,
+}
+
+impl Default for ChangesConfig {
+    fn default() -> Self {
+        Self { poll: Duration::from_millis(20), retention: Duration::from_secs(60 * 60), rows_max: 1_000_000 }
+    }
 }
 
 impl DatabaseConfig {
     /// The defaults, for a database at `url`.
     pub fn new(url: DatabaseUrl) -> Self {
-        Self { url, max_connections: 8, statement_timeout: Duration::from_secs(1) }
+        Self {
+            url,
+            max_connections: 8,
+            statement_timeout: Duration::from_secs(1),
+            breaker_failures: 5,
+            changes: ChangesConfig::default(),
+        }
     }
 }
 
@@ -40,6 +67,19 @@ impl DatabaseUrl {
     /// The part before the first colon: `sqlite`, for example.
     pub fn scheme(&self) -> &str {
         self.0.split_once(':').map_or("", |(scheme, _)| scheme)
+    }
+
+    /// Whether this build can open such a database, and the URL has what it takes. Connects to nothing.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn check(&self) -> Result<(), OpenError> {
+        Place::new(
+            self,
+            #[cfg(feature = "sqlite")]
+            super::deadline::StatementClock::new(),
+        )
+        .map(drop)
     }
 
     /// The kind of database that the scheme names, built in or not.

@@ -33,6 +33,8 @@ pub enum DatabaseError {
     Gone { place: String, source: io::Error },
     #[error("no connection to the database {place} within {timeout:?}")]
     Connection { place: String, timeout: Duration, source: diesel::r2d2::PoolError },
+    #[error("the connection was cut")]
+    Cut(#[source] diesel::result::Error),
     #[error("the statement failed")]
     Statement(#[source] diesel::result::Error),
     #[error("an answer of the database is not understood")]
@@ -57,6 +59,7 @@ impl DatabaseError {
             self,
             Self::Gone { .. }
                 | Self::Connection { .. }
+                | Self::Cut(_)
                 | Self::Statement(
                     Error::DatabaseError(ClosedConnection, _) | Error::BrokenTransactionManager
                 )

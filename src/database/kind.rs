@@ -51,6 +51,11 @@ impl DatabaseKind {
         }
     }
 
+    /// A kind that this build can open.
+    pub fn example() -> Self {
+        Self::ALL.into_iter().find(|kind| kind.is_built_in()).unwrap_or(Self::Sqlite)
+    }
+
     /// A URL of this kind, to be shown as an example.
     pub const fn url_example(self) -> &'static str {
         match self {

@@ -14,16 +14,17 @@ pub enum MigrateError {
     Transaction(#[from] diesel::result::Error),
     #[error("the migrations can't be listed")]
     List(#[source] Box<dyn std::error::Error + Send + Sync>),
-    #[error("the migration {name} failed, and nothing was changed")]
+    #[error("the migration {name} failed")]
     Run { name: String, source: Box<dyn std::error::Error + Send + Sync> },
 }
 
-/// Runs the migrations of the demo's tables that the database has not had yet, all in one transaction. A SQLite file is
+/// Runs the migrations of the demo's tables that the database has not had yet, all in one transaction (but on MySQL and
+/// MariaDB, which commit each table by itself). A SQLite file is
 /// created where it is missing, and its write-ahead log is turned on. The answer names those that were run; none if the
 /// database is up to date. Blocks.
 ///
 /// # Errors
-/// A database that can't be opened or written, or a migration that failed: then nothing was changed.
+/// A database that can't be opened or written, or a migration that failed: then nothing was changed (on MySQL and MariaDB, nothing of what comes after it).
 pub fn migrate(config: &DatabaseConfig) -> Result<Vec<String>, MigrateError> {
     let place = Place::new(
         &config.url,
@@ -34,8 +35,7 @@ pub fn migrate(config: &DatabaseConfig) -> Result<Vec<String>, MigrateError> {
         #[cfg(feature = "sqlite")]
         Place::Sqlite(_) => sqlite::migrate(config),
         #[cfg(any(feature = "postgres", feature = "mysql"))]
-        _ => Err(OpenError::Url { url: config.url.to_string(), reason: "only SQLite has migrations".into() }
-            .into()),
+        place => server::migrate(config, &place),
     }
 }
 
@@ -78,5 +78,51 @@ mod sqlite {
             open_alone(&file, OpenMode::Create, config.statement_timeout.max(LOCK_WAIT_MIN))?;
         // Immediate: of two that migrate at once, the second waits and then finds nothing to do.
         connection.immediate_transaction(|connection| run_pending(connection, MIGRATIONS))
+    }
+}
+
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+mod server {
+    use std::{sync::Arc, time::Duration};
+
+    use diesel_migrations::{EmbeddedMigrations, embed_migrations};
+
+    use super::{MigrateError, run_pending};
+    use crate::database::{Connection, DatabaseConfig, OpenError, place::Place};
+
+    #[cfg(feature = "postgres")]
+    const POSTGRES: EmbeddedMigrations = embed_migrations!("migrations/postgres");
+    #[cfg(feature = "mysql")]
+    const MYSQL: EmbeddedMigrations = embed_migrations!("migrations/mysql");
+    /// How long a statement may take at least: a migration is run by a person, who would only try again.
+    const TIMEOUT_MIN: Duration = Duration::from_secs(30);
+    /// What two migrations at once wait for: a number of ours.
+    #[cfg(feature = "postgres")]
+    const LOCK: i64 = 0x6767_6361_6368_6501;
+
+    pub(super) fn migrate(config: &DatabaseConfig, place: &Place) -> Result<Vec<String>, MigrateError> {
+        let session = place.connect(config.statement_timeout.max(TIMEOUT_MIN));
+        let session =
+            session.map_err(|error| OpenError::Open { place: place.to_string(), source: Arc::new(error) })?;
+        match session.connection {
+            #[cfg(feature = "sqlite")]
+            Connection::Sqlite(_) => Ok(Vec::new()),
+            #[cfg(feature = "postgres")]
+            Connection::Postgres(mut connection) => {
+                use diesel::{Connection as _, connection::SimpleConnection as _};
+                connection.transaction(|connection| {
+                    // Of two that migrate at once, the second waits and then finds nothing to do.
+                    connection.batch_execute(&format!("SELECT pg_advisory_xact_lock({LOCK})"))?;
+                    run_pending(connection, POSTGRES)
+                })
+            }
+            // No transaction around them: each CREATE commits.
+            #[cfg(feature = "mysql")]
+            Connection::Mysql(mut connection) => {
+                use diesel::connection::SimpleConnection as _;
+                connection.batch_execute("DO GET_LOCK('ggcache migrate', 30)")?;
+                run_pending(&mut connection, MYSQL)
+            }
+        }
     }
 }

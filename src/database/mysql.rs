@@ -19,6 +19,7 @@ use super::{
     Connection, DatabaseKind, DatabaseUrl, Field, OpenError, Row, Statement,
     server::ServerUrl,
     session::{Session, SessionError},
+    value::single,
 };
 use crate::codec::percent_encode;
 
@@ -28,7 +29,7 @@ const SSL_MODES: &[&str] = &["disabled", "preferred", "required", "verify_ca", "
 const PORT: u16 = 3306;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// A connection that was idle for longer is asked whether it still works: one short statement.
-const IDLE_MAX: Duration = Duration::from_secs(1);
+const IDLE_MAX: Duration = Duration::from_millis(100);
 
 /// A server.
 #[derive(Clone, Debug)]
@@ -42,6 +43,10 @@ impl MysqlServer {
         let refuse = |reason: &str| Err(OpenError::Url { url: url.to_string(), reason: reason.to_owned() });
         if server.url.hosts.len() > 1 {
             return refuse("it names several hosts, and only one can be used");
+        }
+        // Tables are looked up in it.
+        if server.url.database.is_none() {
+            return refuse("it names no database: write it after the host, as in mysql://db/school");
         }
         // What is not encoded in a URL of diesel's.
         let plain = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.$".contains(&b));
@@ -165,6 +170,11 @@ pub(super) fn look_at(session: &mut Session) -> Result<(), SessionError> {
     Ok(())
 }
 
+/// Whether the connection does not answer any longer.
+pub(super) fn is_cut(connection: &mut MysqlConnection) -> bool {
+    connection.batch_execute("DO 1").is_err()
+}
+
 impl QueryableByName<Mysql> for Row {
     fn build<'a>(fields: &impl NamedRow<'a, Mysql>) -> deserialize::Result<Self> {
         let field = |at: usize| match row::Row::get(fields, at) {
@@ -186,7 +196,7 @@ fn read_field(value: MysqlValue<'_>) -> deserialize::Result<Field> {
             let number = <u64 as FromSql<sql_types::Unsigned<sql_types::BigInt>, Mysql>>::from_sql(value)?;
             i64::try_from(number).map_or(Field::Unsigned(number), Field::Integer)
         }
-        T::Float => Field::Real(<f32 as FromSql<sql_types::Float, Mysql>>::from_sql(value)?.into()),
+        T::Float => single(<f32 as FromSql<sql_types::Float, Mysql>>::from_sql(value)?),
         T::Double => Field::Real(<f64 as FromSql<sql_types::Double, Mysql>>::from_sql(value)?),
         // Also text, where its collation is binary.
         T::Blob | T::Bit => Field::Bytes(value.as_bytes().to_vec()),
@@ -207,12 +217,17 @@ mod tests {
         let url = |url: &str| MysqlServer::new(&DatabaseUrl::new(url)).map(|server| server.diesel_url());
         let written = url("mariadb://m%40e:p%2Fw%C3%A9@localhost/shop?ssl_mode=required").expect("valid");
         assert_eq!(written, "mysql://m%40e:p%2Fw%C3%A9@127.0.0.1:3306/shop?ssl_mode=required");
-        let written = url("mysql://me@[::1]:3307").expect("valid");
-        assert_eq!(written, "mysql://me@[::1]:3307/");
+        let written = url("mysql://me@[::1]:3307/shop").expect("valid");
+        assert_eq!(written, "mysql://me@[::1]:3307/shop");
         let written = url("mysql://me@/shop?unix_socket=%2Frun%2Fmysqld.sock").expect("valid");
         assert_eq!(written, "mysql://me@localhost/shop?unix_socket=%2Frun%2Fmysqld.sock");
-        for bad in ["mysql://a,b/x", "mysql://a/x%2Fy", "mysql://a/x?ssl_mode=yes", "mysql://a/x?database=y"]
-        {
+        for bad in [
+            "mysql://a",
+            "mysql://a,b/x",
+            "mysql://a/x%2Fy",
+            "mysql://a/x?ssl_mode=yes",
+            "mysql://a/x?database=y",
+        ] {
             assert!(url(bad).is_err(), "{bad}");
         }
     }

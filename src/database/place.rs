@@ -31,7 +31,8 @@ impl Place {
         #[cfg(feature = "sqlite")] clock: StatementClock,
     ) -> Result<Self, OpenError> {
         let Some(kind) = url.kind() else {
-            let reason = format!("it has no known scheme: write for example {:?}", example());
+            let example = DatabaseKind::example().url_example();
+            let reason = format!("it has no known scheme: write for example {example:?}");
             return Err(OpenError::Url { url: url.to_string(), reason });
         };
         match kind {
@@ -104,11 +105,6 @@ impl Place {
             Self::Mysql(_) => super::mysql::look_at(session),
         }
     }
-}
-
-fn example() -> &'static str {
-    let built_in = DatabaseKind::ALL.into_iter().find(|kind| kind.is_built_in());
-    built_in.unwrap_or(DatabaseKind::Sqlite).url_example()
 }
 
 impl fmt::Display for Place {

@@ -15,6 +15,7 @@ use super::{
     Connection, DatabaseKind, DatabaseUrl, Field, OpenError, Row,
     server::ServerUrl,
     session::{Session, SessionError},
+    value::single,
 };
 
 /// The options of a URL that are libpq's own and mean something here.
@@ -121,15 +122,18 @@ pub(super) fn set_timeouts(connection: &mut PgConnection, timeout: Duration) -> 
     ))
 }
 
-/// Reads what has come in meanwhile, without asking: of a closed connection that is its end.
+/// Reads what has come in meanwhile, without asking: of a closed connection that is its end. Twice, as a server that
+/// stops says so before it closes, and each look reads once.
 pub(super) fn look_at(session: &mut Session) -> Result<(), SessionError> {
     #[cfg_attr(
         not(any(feature = "sqlite", feature = "mysql")),
         expect(irrefutable_let_patterns, reason = "other builds have other kinds")
     )]
     let Connection::Postgres(connection) = &mut session.connection else { return Ok(()) };
-    for notification in connection.notifications_iter() {
-        notification.map_err(SessionError::Broken)?;
+    for _ in 0..2 {
+        for notification in connection.notifications_iter() {
+            notification.map_err(SessionError::Broken)?;
+        }
     }
     Ok(())
 }
@@ -153,7 +157,7 @@ fn read_field(value: PgValue<'_>) -> deserialize::Result<Field> {
         21 => Field::Integer(<i16 as FromSql<sql_types::SmallInt, Pg>>::from_sql(value)?.into()),
         23 => Field::Integer(<i32 as FromSql<sql_types::Integer, Pg>>::from_sql(value)?.into()),
         26 => Field::Integer(<u32 as FromSql<sql_types::Oid, Pg>>::from_sql(value)?.into()),
-        700 => Field::Real(<f32 as FromSql<sql_types::Float, Pg>>::from_sql(value)?.into()),
+        700 => single(<f32 as FromSql<sql_types::Float, Pg>>::from_sql(value)?),
         701 => Field::Real(<f64 as FromSql<sql_types::Double, Pg>>::from_sql(value)?),
         17 => Field::Bytes(value.as_bytes().to_vec()),
         // "char", name, text, json, unknown, char(n), varchar: as they are.

@@ -91,6 +91,26 @@ impl<'a> Statement<'a> {
     }
 }
 
+impl SqlValue<'_> {
+    /// The same, borrowing nothing.
+    pub fn into_owned(self) -> SqlValue<'static> {
+        match self {
+            Self::Null => SqlValue::Null,
+            Self::Integer(number) => SqlValue::Integer(number),
+            Self::Real(number) => SqlValue::Real(number),
+            Self::Text(text) => SqlValue::Text(Cow::Owned(text.into_owned())),
+            Self::Bytes(bytes) => SqlValue::Bytes(Cow::Owned(bytes.into_owned())),
+            Self::Texts(texts) => {
+                SqlValue::Texts(texts.into_iter().map(|text| Cow::Owned(text.into_owned())).collect())
+            }
+            Self::Integers(numbers) => SqlValue::Integers(numbers),
+            Self::BytesList(list) => {
+                SqlValue::BytesList(list.into_iter().map(|bytes| Cow::Owned(bytes.into_owned())).collect())
+            }
+        }
+    }
+}
+
 impl From<i64> for SqlValue<'_> {
     fn from(number: i64) -> Self {
         Self::Integer(number)

@@ -57,8 +57,14 @@ impl Turn<'_> {
             if self.clock.is_past(self.deadline) {
                 return DatabaseError::Timeout(self.timeout);
             }
-            self.session.failed |= !is_the_statements_own(&error);
-            DatabaseError::Statement(error)
+            if is_the_statements_own(&error) {
+                return DatabaseError::Statement(error);
+            }
+            self.session.failed = true;
+            match is_cut(self.session, &error) {
+                true => DatabaseError::Cut(error),
+                false => DatabaseError::Statement(error),
+            }
         })
     }
 
@@ -112,6 +118,17 @@ impl Turn<'_> {
                 Err(error)
             }
         }
+    }
+}
+
+/// Whether the connection is of no more use after `error`, which then says nothing of the statement. MySQL's library has no
+/// code for it that diesel tells: what is cut fails the next statement as well.
+fn is_cut(session: &mut Session, error: &DieselError) -> bool {
+    match &mut session.connection {
+        #[cfg(feature = "mysql")]
+        Connection::Mysql(connection) => super::mysql::is_cut(connection),
+        #[cfg(any(feature = "sqlite", feature = "postgres"))]
+        _ => matches!(error, DieselError::DatabaseError(DatabaseErrorKind::ClosedConnection, _)),
     }
 }
 

@@ -38,6 +38,12 @@ impl Field {
     }
 }
 
+/// A number of single precision as the double that has the same shortest decimal: 0.1 stays 0.1.
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+pub(super) fn single(number: f32) -> Field {
+    Field::Real(number.to_string().parse().unwrap_or(f64::from(number)))
+}
+
 /// A field that is not what was expected of it.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("the field {at} of a row is {found}, not {expected}")]

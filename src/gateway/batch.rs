@@ -166,7 +166,8 @@ pub(super) struct BatchResponse {
 #[derive(Serialize, ToSchema)]
 pub(super) struct BatchResult {
     key: WireKey,
-    /// Where the answer came from, as seen by the node that was asked: `hit`, `hot_hit`, `negative`, `peer` or `load`.
+    /// Where the answer came from, as seen by the node that was asked: `hit`, `hot_hit`, `stale`, `negative`, `peer` or
+    /// `load`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, value_type = Option<String>, example = "hit")]
     status: Option<&'static str>,

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 
 use crate::{
     error::ErrorCode,
-    group::{GetError, GroupName},
+    group::{GetError, GroupName, WriteError},
     problem::RequestId,
     telemetry::field,
 };
@@ -30,22 +30,37 @@ struct Complaint {
 impl Complaints {
     /// Logs that a read of `group` failed, or counts it.
     pub(super) fn note(&self, group: &GroupName, error: &GetError, request: &RequestId) {
-        let code = error.code();
+        self.complain(group, error.code(), error, request, "a read failed");
+    }
+
+    /// Logs that a write of `group` failed, or counts it.
+    pub(super) fn note_write(&self, group: &GroupName, error: &WriteError, request: &RequestId) {
+        self.complain(group, error.code(), error, request, "a write failed");
+    }
+
+    fn complain(
+        &self,
+        group: &GroupName,
+        code: ErrorCode,
+        error: &(dyn std::error::Error + 'static),
+        request: &RequestId,
+        what: &'static str,
+    ) {
         match self.due(group, code, Instant::now()) {
             Some(left_out) => tracing::warn!(
                 { field::GROUP } = %group,
                 request.id = %request,
                 code = code.as_str(),
-                error = error as &dyn std::error::Error,
+                error,
                 left_out,
-                "a read failed"
+                "{what}"
             ),
             None => tracing::debug!(
                 { field::GROUP } = %group,
                 request.id = %request,
                 code = code.as_str(),
-                error = error as &dyn std::error::Error,
-                "a read failed"
+                error,
+                "{what}"
             ),
         }
     }

@@ -1,6 +1,7 @@
 //! What a client says of how its read is to be answered: `Cache-Control` on requests (RFC 9111, section 5.2.1).
 //!
-//! `no-store` and `max-stale` change nothing: this cache keeps what it loads for others, and serves nothing stale.
+//! `no-store` and `max-stale` change nothing: this cache keeps what it loads for others, and the group says how
+//! stale an answer may be.
 
 use std::time::Duration;
 

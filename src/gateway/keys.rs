@@ -10,14 +10,21 @@ use http::{HeaderValue, Response, header};
 use super::{GatewayBody, problem};
 use crate::{error::ErrorCode, problem::Problem};
 
-const ALLOWED: HeaderValue = HeaderValue::from_static("GET, HEAD, OPTIONS");
+const READ_ONLY: HeaderValue = HeaderValue::from_static("GET, HEAD, OPTIONS");
+const WRITABLE: HeaderValue = HeaderValue::from_static("GET, HEAD, PUT, DELETE, OPTIONS");
 
-/// 405, with the methods that there are.
+/// 405 of a group that is read only, with the methods that there are.
+pub(super) fn read_only() -> Response<GatewayBody> {
+    not_allowed("a key answers GET, HEAD and OPTIONS; the group is not writable", READ_ONLY)
+}
+
+/// 405 of a method that no key answers.
 pub(super) fn method_not_allowed() -> Response<GatewayBody> {
-    let mut response = problem(Problem::new(
-        ErrorCode::MethodNotAllowed,
-        "a key answers GET, HEAD and OPTIONS; the group is not writable",
-    ));
-    response.headers_mut().insert(header::ALLOW, ALLOWED);
+    not_allowed("a key answers GET, HEAD, PUT, DELETE and OPTIONS", WRITABLE)
+}
+
+fn not_allowed(detail: &'static str, allowed: HeaderValue) -> Response<GatewayBody> {
+    let mut response = problem(Problem::new(ErrorCode::MethodNotAllowed, detail));
+    response.headers_mut().insert(header::ALLOW, allowed);
     response
 }

@@ -35,7 +35,7 @@ refused before there is a request (a malformed or oversized head) has no body.
     info(title = "ggcache", description = ABOUT, license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0")),
     servers((url = "/", description = "The node that this document is from")),
     tags(
-        (name = "keys", description = "Values: reading them, and dropping them from memory"),
+        (name = "keys", description = "Values: reading and writing them, and dropping them from memory"),
         (name = "groups", description = "What is cached, and how"),
         (name = "cluster", description = "Nodes, and what each owns"),
         (name = "operation", description = "For balancers and operators"),
@@ -45,6 +45,10 @@ refused before there is a request (a malformed or oversized head) has no body.
     paths(
         keys::document::get_key,
         keys::document::get_key_by_query,
+        keys::document::put_key,
+        keys::document::delete_key,
+        keys::document::put_key_by_query,
+        keys::document::delete_key_by_query,
         batch::batch_get,
         invalidate::invalidate,
         groups::list,

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     cluster::Node,
     error::ErrorCode,
-    group::{Answer, GetError, Group, LoadError, Outcome},
+    group::{Answer, GetError, Group, LoadError, Outcome, WriteError},
     problem::{Problem, RequestId},
     time::Moment,
 };
@@ -57,7 +57,7 @@ impl NodeReply {
     ) -> Response<GatewayBody> {
         let config = group.config();
         let remaining = answer.remaining(now).as_secs();
-        let status = self.cache_status(&answer, remaining);
+        let status = self.cache_status(&answer, remaining, now);
         let Some(value) = &answer.value else {
             let absent = Problem::new(ErrorCode::KeyNotFound, ABSENT);
             let mut response = super::problem(absent);
@@ -115,9 +115,13 @@ impl NodeReply {
     /// The problem that tells a client why there is no answer; the cause goes to the log.
     pub(super) fn problem(&self, group: &Group, error: &GetError, request: &RequestId) -> Problem {
         let detail = match error {
-            GetError::Load(LoadError::Unavailable(_) | LoadError::Row(_) | LoadError::Broken(_)) => {
-                "the database could not answer; its error is in this node's log".to_owned()
-            }
+            GetError::Load(
+                LoadError::Unavailable(_)
+                | LoadError::Disconnected(_)
+                | LoadError::Refused(_)
+                | LoadError::Row(_)
+                | LoadError::Broken(_),
+            ) => "the database could not answer; its error is in this node's log".to_owned(),
             // Which node that is, is the operators' business.
             GetError::Peer { code, .. } => format!("the key's owner answered {}", code.as_str()),
             error => error.to_string(),
@@ -126,19 +130,32 @@ impl NodeReply {
         Problem::new(error.code(), detail).with_request(request.clone())
     }
 
-    /// RFC 9211: one member for each hop, the owner first.
-    fn cache_status(&self, answer: &Answer, ttl: u64) -> HeaderValue {
-        let is_hit = answer.outcome.is_cached() && answer.hop.is_none() && !answer.collapsed;
-        match usize::try_from(ttl).ok().and_then(|ttl| self.hits.get(ttl)).filter(|_| is_hit) {
-            Some(made) => made.get_or_init(|| self.new_cache_status(answer, ttl)).clone(),
-            None => self.new_cache_status(answer, ttl),
+    /// Tells the log of a write that was not carried out through no fault of the client's.
+    pub(super) fn note_unwritten(&self, group: &Group, error: &WriteError, request: &RequestId) {
+        if !matches!(error, WriteError::Key(_) | WriteError::Malformed(_) | WriteError::Condition) {
+            self.complaints.note_write(group.name(), error, request);
         }
     }
 
-    fn new_cache_status(&self, answer: &Answer, ttl: u64) -> HeaderValue {
+    /// RFC 9211: one member for each hop, the owner first.
+    fn cache_status(&self, answer: &Answer, ttl: u64, now: Moment) -> HeaderValue {
+        let is_stale = answer.outcome == Outcome::Stale;
+        let is_hit = answer.outcome.is_cached() && answer.hop.is_none() && !answer.collapsed && !is_stale;
+        match usize::try_from(ttl).ok().and_then(|ttl| self.hits.get(ttl)).filter(|_| is_hit) {
+            Some(made) => made.get_or_init(|| self.new_cache_status(answer, ttl, now)).clone(),
+            None => self.new_cache_status(answer, ttl, now),
+        }
+    }
+
+    fn new_cache_status(&self, answer: &Answer, ttl: u64, now: Moment) -> HeaderValue {
         let mut text = BytesMut::with_capacity(96);
         // Writing to a growing buffer does not fail.
         let _ = match (&answer.hop, answer.outcome) {
+            // How stale it was there is not told, but that it was.
+            (Some(hop), _) if hop.outcome == Outcome::Stale => {
+                let peer = structured(hop.peer.as_str());
+                write!(text, "{peer}; hit; detail=stale, {}; fwd=miss", self.name)
+            }
             (Some(hop), _) => {
                 let peer = structured(hop.peer.as_str());
                 let did = if hop.outcome.is_cached() { "hit" } else { "fwd=miss" };
@@ -146,6 +163,11 @@ impl NodeReply {
             }
             (None, Outcome::Hit | Outcome::HotHit | Outcome::Negative) => {
                 write!(text, "{}; hit; ttl={ttl}", self.name)
+            }
+            // A ttl below zero says for how long it has been stale (RFC 9211, section 2.5).
+            (None, Outcome::Stale) => {
+                let late = now.saturating_since(answer.until).as_secs().max(1);
+                write!(text, "{}; hit; ttl=-{late}; detail=stale", self.name)
             }
             (None, Outcome::Load | Outcome::Peer) => write!(text, "{}; fwd=miss; ttl={ttl}", self.name),
         };

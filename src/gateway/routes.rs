@@ -29,6 +29,7 @@ pub(super) const CONFIG: &str = "/api/v1/config";
 pub(super) const RELOAD: &str = "/api/v1/config:reload";
 
 const READ: &[Method] = &[Method::GET, Method::HEAD];
+const WRITE: &[Method] = &[Method::PUT, Method::DELETE];
 const POST: &[Method] = &[Method::POST];
 const BOTH: &[PlaneKind] = &[PlaneKind::Api, PlaneKind::Admin];
 const ADMIN: &[PlaneKind] = &[PlaneKind::Admin];
@@ -37,6 +38,8 @@ const ADMIN: &[PlaneKind] = &[PlaneKind::Admin];
 pub const ROUTES: &[Route] = &[
     Route::new(KEY, READ, BOTH, Some(Scope::Read)),
     Route { alias: Some("/api/"), ..Route::new(KEY_IN_QUERY, READ, BOTH, Some(Scope::Read)) },
+    Route::new(KEY, WRITE, BOTH, Some(Scope::Write)),
+    Route { alias: Some("/api/"), ..Route::new(KEY_IN_QUERY, WRITE, BOTH, Some(Scope::Write)) },
     Route::new(BATCH_GET, POST, BOTH, Some(Scope::Read)),
     Route::new(INVALIDATE, POST, BOTH, Some(Scope::Invalidate)),
     Route::new(GROUPS, READ, BOTH, Some(Scope::Read)),
@@ -162,7 +165,7 @@ mod tests {
         ] {
             let found: Vec<_> =
                 ROUTES.iter().filter(|route| route.is_of(path)).map(|route| route.path).collect();
-            assert_eq!(found, [template], "{path}");
+            assert!(!found.is_empty() && found.iter().all(|found| *found == template), "{path}");
         }
         for path in ["/", "", "/apis", "/api/v1", "/api/v1/groups/scores/keys", "/docs/a/b", "/livez/"] {
             assert!(methods_of(path, PlaneKind::Admin).is_empty(), "{path}");

@@ -14,6 +14,8 @@ pub enum Outcome {
     Hit,
     /// This node's copy of another owner's key.
     HotHit,
+    /// This node's main cache, past the ttl and within a window that the group allows.
+    Stale,
     /// A negative entry of this node: the origin said within the negative ttl that there is no such key.
     Negative,
     /// Another node, asked as owner.
@@ -24,13 +26,14 @@ pub enum Outcome {
 
 impl Outcome {
     /// Every outcome.
-    pub const ALL: [Self; 5] = [Self::Hit, Self::HotHit, Self::Negative, Self::Peer, Self::Load];
+    pub const ALL: [Self; 6] = [Self::Hit, Self::HotHit, Self::Stale, Self::Negative, Self::Peer, Self::Load];
 
     /// The name in metrics, logs and the peer protocol.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Hit => "hit",
             Self::HotHit => "hot_hit",
+            Self::Stale => "stale",
             Self::Negative => "negative",
             Self::Peer => "peer",
             Self::Load => "load",
@@ -39,7 +42,7 @@ impl Outcome {
 
     /// Whether the answer came from memory.
     pub const fn is_cached(self) -> bool {
-        matches!(self, Self::Hit | Self::HotHit | Self::Negative)
+        matches!(self, Self::Hit | Self::HotHit | Self::Stale | Self::Negative)
     }
 }
 

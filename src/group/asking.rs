@@ -146,11 +146,13 @@ impl Group {
         answer: PeerAnswer,
     ) -> Answer {
         let fresh = self.aged(&answer, sent);
-        if self.is_keepable(hash, answer.digest, need, answer.cursor) {
-            self.store.keep_copy(hash, key, fresh.clone(), self.clock.now(), slot);
+        let kept = self.is_keepable(hash, answer.digest, need, answer.cursor)
+            && self.store.keep_copy(hash, key, fresh.clone(), self.clock.now(), slot);
+        if !kept {
+            self.store.end_copy(hash, key.as_bytes());
         }
         let hop = Some(Arc::new(Hop { peer: node.address.clone(), outcome: answer.outcome }));
-        let Fresh { value, since, until } = fresh;
+        let Fresh { value, since, until, window: _ } = fresh;
         Answer { value, outcome: Outcome::Peer, since, until, collapsed: false, hop }
     }
 }

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::{
-    Answer, GetError, Group, Key, Landing, LoadError, Position, Side,
+    Answer, GetError, Group, Halves, Key, Landing, LoadError, Position, Side,
     batch::bytes_in,
     flight::{Start, Turn},
     full,
@@ -42,6 +42,9 @@ impl Group {
         for (at, key) in keys.iter().enumerate() {
             let found = self.store.get_own(self.store.hash(key.as_bytes()), key.as_bytes(), now);
             let found = found.filter(|_| may_serve);
+            if let Some(found) = &found {
+                self.refresh_ahead(self.store.hash(key.as_bytes()), key.as_bytes(), found);
+            }
             if found.is_none() && !only_cached {
                 missing.push(at);
             }
@@ -81,11 +84,13 @@ impl Group {
             })
             .collect();
         self.spawn_together(turns);
-        join_all(seats.into_iter().map(|seat: Result<_, GetError>| async move {
-            match seat {
-                Ok(seat) => self.wait(seat, deadline).await,
-                Err(error) => Err(error),
+        join_all(seats.into_iter().zip(keys).map(|(seat, key): (Result<_, GetError>, _)| async move {
+            let (hash, key) = (self.store.hash(key.as_bytes()), key.as_bytes());
+            if let Some(stale) = self.stale_meanwhile(hash, key, is_fresh) {
+                return Ok(stale);
             }
+            let landing = self.wait(seat?, deadline).await;
+            self.stale_instead(hash, key, is_fresh, landing)
         }))
         .await
     }
@@ -159,12 +164,9 @@ impl Group {
         places: Vec<usize>,
         landings: &Mutex<Vec<Option<Landing>>>,
     ) {
-        let mut parts = vec![places];
+        let mut halves = Halves::new(places);
         let (mut queries, mut bytes) = (0, 0);
-        while let Some(mut part) = parts.pop() {
-            if part.is_empty() {
-                continue;
-            }
+        while let Some(part) = halves.next_part() {
             if queries >= QUERIES_MAX || bytes > LOADED_BYTES_MAX {
                 let error = GetError::Overloaded { what: "parts of a load of many keys", limit: QUERIES_MAX };
                 let mut landings = landings.lock();
@@ -175,13 +177,11 @@ impl Group {
             let keys: Vec<Key> = part.iter().map(|at| starts[*at].1.clone()).collect();
             let since = self.clock.now();
             match self.loader.load(&keys).await {
-                Err(error) if error.is_one_key_s() && part.len() > 1 => {
-                    let second = part.split_off(part.len() / 2);
-                    parts.extend([second, part]);
-                }
                 Err(error) => {
                     let mut landings = landings.lock();
-                    part.iter().for_each(|at| landings[*at] = Some(Err(error.clone().into())));
+                    for at in halves.halve(part, &error).into_iter().flatten() {
+                        landings[at] = Some(Err(error.clone().into()));
+                    }
                 }
                 Ok(values) if values.len() == part.len() => {
                     for (at, value) in part.into_iter().zip(values) {

@@ -22,6 +22,12 @@ pub struct GroupConfig {
     pub negative_ttl: Duration,
     /// The share of the capacity, 0 to 0.9, that "no such key" may take.
     pub negative_share: f64,
+    /// For how long after its ttl a value is answered at once while it is loaded anew; zero if it is not.
+    pub stale_while_revalidate: Duration,
+    /// For how long after its ttl a value is answered where it can't be loaded anew; zero if it is not.
+    pub stale_if_error: Duration,
+    /// The last part of a value's life, 0 to 0.9, in which a hit has it loaded anew; zero if none does.
+    pub refresh_ahead: f64,
     /// The longest that a copy of another owner's key is served; zero if none is kept.
     pub hot_ttl: Duration,
     /// How old an answer may be at most where the database has a log of changes, counted back from the read's beginning:
@@ -29,6 +35,8 @@ pub struct GroupConfig {
     pub max_staleness: Duration,
     /// Queries of this node to the group's database that may be under way at once.
     pub load_budget: usize,
+    /// Single keys that one query loads at most, where they are asked for at the same time; 1 if each is loaded by itself.
+    pub load_batch: usize,
     /// How many of the node's own rows are loaded before it says that it is ready; zero for none.
     pub preload: u64,
     /// The media type of every answer; `None` if it follows from the value.
@@ -48,9 +56,13 @@ impl Default for GroupConfig {
             ttl_jitter: 0.1,
             negative_ttl: Duration::from_secs(5),
             negative_share: 0.1,
+            stale_while_revalidate: Duration::ZERO,
+            stale_if_error: Duration::ZERO,
+            refresh_ahead: 0.0,
             hot_ttl: Duration::from_secs(1),
             max_staleness: Duration::from_secs(1),
             load_budget: 16,
+            load_batch: 256,
             preload: 0,
             content_type: None,
             client_ttl: Duration::ZERO,
@@ -66,10 +78,14 @@ const TTL: RangeInclusive<Duration> = Duration::from_millis(1)..=DURATION_MAX;
 const NEGATIVE_TTL: RangeInclusive<Duration> = Duration::ZERO..=DURATION_MAX;
 const TTL_JITTER: RangeInclusive<f64> = 0.0..=1.0;
 const NEGATIVE_SHARE: RangeInclusive<f64> = 0.0..=0.9;
+const STALE: RangeInclusive<Duration> = Duration::ZERO..=DURATION_MAX;
+const REFRESH_AHEAD: RangeInclusive<f64> = 0.0..=0.9;
 const CLIENT_TTL: RangeInclusive<Duration> = Duration::ZERO..=DURATION_MAX;
 const HOT_TTL: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(60 * 60);
 const MAX_STALENESS: RangeInclusive<Duration> = Duration::from_millis(100)..=DURATION_MAX;
 const LOAD_BUDGET: RangeInclusive<usize> = 1..=100_000;
+/// As many as a statement has at most.
+const LOAD_BATCH: RangeInclusive<usize> = 1..=1_000;
 const PRELOAD: RangeInclusive<u64> = 0..=1_000_000_000_000;
 
 impl GroupConfig {
@@ -83,9 +99,14 @@ impl GroupConfig {
             ttl_jitter: section.float("ttl_jitter", default.ttl_jitter, TTL_JITTER),
             negative_ttl: section.duration("negative_ttl", default.negative_ttl),
             negative_share: section.float("negative_share", default.negative_share, NEGATIVE_SHARE),
+            stale_while_revalidate: section
+                .duration("stale_while_revalidate", default.stale_while_revalidate),
+            stale_if_error: section.duration("stale_if_error", default.stale_if_error),
+            refresh_ahead: section.float("refresh_ahead", default.refresh_ahead, REFRESH_AHEAD),
             hot_ttl: section.duration("hot_ttl", default.hot_ttl),
             max_staleness: section.duration("max_staleness", default.max_staleness),
             load_budget: section.integer("load_budget", default.load_budget, LOAD_BUDGET),
+            load_batch: section.integer("load_batch", default.load_batch, LOAD_BATCH),
             preload: section.integer("preload", default.preload, PRELOAD),
             content_type: section.optional_string("content_type"),
             client_ttl: section.duration("client_ttl", default.client_ttl),
@@ -106,10 +127,14 @@ impl GroupConfig {
         checks.number("ttl_jitter", self.ttl_jitter, &TTL_JITTER);
         checks.duration("negative_ttl", self.negative_ttl, &NEGATIVE_TTL);
         checks.number("negative_share", self.negative_share, &NEGATIVE_SHARE);
+        checks.duration("stale_while_revalidate", self.stale_while_revalidate, &STALE);
+        checks.duration("stale_if_error", self.stale_if_error, &STALE);
+        checks.number("refresh_ahead", self.refresh_ahead, &REFRESH_AHEAD);
         checks.duration("hot_ttl", self.hot_ttl, &HOT_TTL);
         checks.duration("client_ttl", self.client_ttl, &CLIENT_TTL);
         checks.duration("max_staleness", self.max_staleness, &MAX_STALENESS);
         checks.number("load_budget", self.load_budget, &LOAD_BUDGET);
+        checks.number("load_batch", self.load_batch, &LOAD_BATCH);
         checks.number("preload", self.preload, &PRELOAD);
         if let Some(name) = self.content_type.as_deref().filter(|name| !is_media_type(name)) {
             let shown: String = name.chars().take(60).collect();
@@ -184,8 +209,12 @@ mod tests {
             ttl_jitter: f64::NAN,
             negative_ttl: Duration::MAX,
             negative_share: 0.95,
+            stale_while_revalidate: Duration::MAX,
+            stale_if_error: Duration::MAX,
+            refresh_ahead: 1.0,
             max_staleness: Duration::ZERO,
             load_budget: 0,
+            load_batch: 0,
             preload: u64::MAX,
             content_type: Some("json".to_owned()),
             ..GroupConfig::default()
@@ -200,8 +229,12 @@ mod tests {
                 "ttl_jitter",
                 "negative_ttl",
                 "negative_share",
+                "stale_while_revalidate",
+                "stale_if_error",
+                "refresh_ahead",
                 "max_staleness",
                 "load_budget",
+                "load_batch",
                 "preload",
                 "content_type"
             ]

@@ -170,6 +170,11 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
         self.flights.load(Ordering::Relaxed)
     }
 
+    /// Whether a flight of `key` runs.
+    pub(super) fn is_flying(&self, hash: u64, key: &[u8]) -> bool {
+        self.shard(hash).lock().find(hash, |pair| *pair.key == *key).is_some()
+    }
+
     /// Takes a seat in a flight of `key` that began, or will begin, no earlier than the last
     /// change of its slot, whose present state is `start.slot`; for a fresh load, no earlier than now. If the answer
     /// holds a [`Turn`], the caller must spawn [`Turn::fly`] or [`Turn::fly_together`].

@@ -269,6 +269,7 @@ impl Group {
             Some(_) => since.saturating_add(config.ttl),
             None => sent.saturating_add(config.negative_ttl),
         };
-        Fresh { value: answer.value.clone(), since, until: sent.saturating_add(answer.remaining).min(own) }
+        let until = sent.saturating_add(answer.remaining).min(own);
+        Fresh { value: answer.value.clone(), since, until, window: self.window(super::Role::Owner) }
     }
 }

@@ -55,6 +55,15 @@ pub enum LoadError {
     /// The origin can't be reached, or its query failed.
     #[error("the origin could not answer")]
     Unavailable(#[source] Arc<dyn StdError + Send + Sync>),
+    /// The connection had been cut before the query, by a restart of the origin for example. Nothing was read.
+    #[error("the connection to the origin was cut")]
+    Disconnected(#[source] Arc<dyn StdError + Send + Sync>),
+    /// The origin is there, and refused the query.
+    #[error("the origin refused the query")]
+    Refused(#[source] Arc<dyn StdError + Send + Sync>),
+    /// The origin kept failing, and was not asked.
+    #[error("the origin keeps failing, and is asked by single queries until it answers")]
+    Open,
     /// The origin took longer than it may.
     #[error("the origin did not answer within {0:?}")]
     Timeout(std::time::Duration),
@@ -84,22 +93,36 @@ impl LoadError {
         Self::Unavailable(Arc::from(source.into()))
     }
 
+    /// A connection that turned out cut, with its cause.
+    pub fn disconnected(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self::Disconnected(Arc::from(source.into()))
+    }
+
+    /// A query that was refused, with what the origin said.
+    pub fn refused(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self::Refused(Arc::from(source.into()))
+    }
+
     /// A row that can't be read, with what is wrong with it.
     pub fn row(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self::Row(Arc::from(source.into()))
     }
 
     /// Whether one of several keys may be the reason, so that the others can be loaded without it.
-    pub(super) const fn is_one_key_s(&self) -> bool {
+    pub const fn is_one_key_s(&self) -> bool {
         matches!(self, Self::Row(_) | Self::TooLarge { .. } | Self::TooMuch(_))
     }
 
     /// The code that an answer carries for this error.
     pub const fn code(&self) -> ErrorCode {
         match self {
-            Self::Unavailable(_) | Self::Timeout(_) | Self::Row(_) | Self::Broken(_) => {
-                ErrorCode::OriginUnavailable
-            }
+            Self::Unavailable(_)
+            | Self::Disconnected(_)
+            | Self::Refused(_)
+            | Self::Open
+            | Self::Timeout(_)
+            | Self::Row(_)
+            | Self::Broken(_) => ErrorCode::OriginUnavailable,
             Self::TooMuch(_) => ErrorCode::Overloaded,
             Self::Busy(_) | Self::Limited => ErrorCode::OriginBusy,
             Self::TooLarge { .. } => ErrorCode::TooLarge,

@@ -7,7 +7,8 @@
 //! there was ([`LogCell::fresh_at`]).
 //!
 //! Invariants: the cursor moves only after every row up to it is applied in every group of the database; `fresh_at` is
-//! a moment before the look at the database that found nothing more. Both only grow while the log is the same. A log
+//! a moment before the look at the database that found nothing more. Both only grow while the log is the same; where it is
+//! begun anew there is no cursor until every group is reset. A log
 //! that is another one (a restored database) has another [`LogId`], and positions of different logs never satisfy each
 //! other.
 
@@ -23,10 +24,7 @@ use std::{
 
 use parking_lot::Mutex;
 use thiserror::Error;
-use tokio::{
-    sync::{Notify, watch},
-    time::Instant,
-};
+use tokio::{sync::Notify, time::Instant};
 
 use super::{
     BoxFuture, Key, LoadError, Selection,
@@ -119,7 +117,9 @@ pub struct LogCell {
     /// Looks that were begun.
     begun: AtomicU64,
     /// The last look that ended, whatever it found.
-    ended: watch::Sender<u64>,
+    ended: AtomicU64,
+    /// A look has ended.
+    look_ended: Notify,
     /// Somebody waits for a look.
     wanted: Notify,
 }
@@ -135,7 +135,8 @@ impl LogCell {
             cursor: Mutex::new(None),
             fresh_at: AtomicU64::new(0),
             begun: AtomicU64::new(0),
-            ended: watch::Sender::new(0),
+            ended: AtomicU64::new(0),
+            look_ended: Notify::new(),
             wanted: Notify::new(),
         })
     }
@@ -167,14 +168,7 @@ impl LogCell {
             return true;
         }
         let look = self.want_look();
-        let mut ended = self.ended.subscribe();
-        let waiting = async {
-            loop {
-                if satisfied() || *ended.borrow_and_update() >= look || ended.changed().await.is_err() {
-                    return;
-                }
-            }
-        };
+        let waiting = self.until(|| satisfied() || self.ended.load(Ordering::SeqCst) >= look);
         // The last word is the cursor's, also when the time is up.
         let _ = tokio::time::timeout_at(deadline, waiting).await;
         satisfied()
@@ -184,12 +178,25 @@ impl LogCell {
     /// was none until `deadline`, or the look failed. Cancel safe.
     pub async fn look_now(&self, since: Moment, deadline: Instant) -> Option<Position> {
         let look = self.want_look();
-        let mut ended = self.ended.subscribe();
-        let waiting = async { ended.wait_for(|ended| *ended >= look).await.is_ok() };
-        let in_time = tokio::time::timeout_at(deadline, waiting).await.unwrap_or(false);
+        let waiting = self.until(|| self.ended.load(Ordering::SeqCst) >= look);
+        let in_time = tokio::time::timeout_at(deadline, waiting).await.is_ok();
         (in_time && self.fresh_at().is_some_and(|fresh_at| fresh_at >= since))
             .then(|| self.cursor())
             .flatten()
+    }
+
+    /// Waits until `is_met`, which is asked after each look.
+    async fn until(&self, is_met: impl Fn() -> bool) {
+        loop {
+            let ended = self.look_ended.notified();
+            let mut ended = std::pin::pin!(ended);
+            // Registered before the question, so that an end in between is not missed.
+            ended.as_mut().enable();
+            if is_met() {
+                return;
+            }
+            ended.await;
+        }
     }
 
     /// Asks for a look soon, and waits for nothing.
@@ -213,6 +220,13 @@ impl LogCell {
         Look(self.begun.fetch_add(1, Ordering::SeqCst) + 1)
     }
 
+    /// For who reads the log: says that it is to be begun anew, before the groups are reset. Nothing is known of any
+    /// position until [`advance`](Self::advance): a group's slots are of the new log first, and its cursor of the old one
+    /// would vouch for what peers say by that.
+    pub fn lose(&self) {
+        *self.cursor.lock() = None;
+    }
+
     /// For who reads the log: says that everything up to `position` is applied in every group.
     pub fn advance(&self, position: Position) {
         *self.cursor.lock() = Some(position);
@@ -224,7 +238,8 @@ impl LogCell {
         if let Some(fresh_at) = fresh_at {
             self.fresh_at.fetch_max(fresh_at.as_nanos().max(1), Ordering::AcqRel);
         }
-        self.ended.send_replace(look.0);
+        self.ended.fetch_max(look.0, Ordering::SeqCst);
+        self.look_ended.notify_waiters();
     }
 }
 

@@ -180,7 +180,10 @@ impl Group {
         if !omitted(Step::CheckAndStoreAsOne) || self.store.slot(hash) != slot {
             return slot;
         }
-        seam().await;
+        // As long as a thread may be kept from going on.
+        for _ in 0..12 {
+            seam().await;
+        }
         self.store.slot(hash)
     }
 

@@ -23,7 +23,7 @@ pub enum Source {
 pub struct GroupMetrics(Arc<Handles>);
 
 struct Handles {
-    requests: [Counter; 6],
+    requests: [Counter; 7],
     request_seconds: Histogram,
     loads: [Counter; 3],
     load_seconds: Histogram,
@@ -42,7 +42,7 @@ impl GroupMetrics {
         let label = || Label::new("group", group.as_str().to_owned());
         let counter = |name, word, value| node.counter(name, vec![label(), Label::new(word, value)]);
         let histogram = |name| node.histogram(name, vec![label()]);
-        let outcomes = ["hit", "hot_hit", "negative", "peer", "load", "error"];
+        let outcomes = ["hit", "hot_hit", "stale", "negative", "peer", "load", "error"];
         let gauge = |name| {
             ["main", "negative", "hot"]
                 .map(|cache| node.gauge(name, vec![label(), Label::new("cache", cache)]))
@@ -70,10 +70,11 @@ impl GroupMetrics {
         let index = match outcome {
             Some(Outcome::Hit) => 0,
             Some(Outcome::HotHit) => 1,
-            Some(Outcome::Negative) => 2,
-            Some(Outcome::Peer) => 3,
-            Some(Outcome::Load) => 4,
-            None => 5,
+            Some(Outcome::Stale) => 2,
+            Some(Outcome::Negative) => 3,
+            Some(Outcome::Peer) => 4,
+            Some(Outcome::Load) => 5,
+            None => 6,
         };
         self.0.requests[index].increment(1);
         self.0.request_seconds.record(duration.as_secs_f64());

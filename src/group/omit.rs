@@ -59,6 +59,29 @@ pub(crate) const fn omitted(_: Step) -> bool {
     false
 }
 
+/// What hashes a store's keys, with a random seed; in a simulation it is drawn as pauses are.
+#[cfg(test)]
+pub(crate) type KeyHasher = foldhash::quality::SeedableRandomState;
+
+/// A new one.
+#[cfg(test)]
+pub(crate) fn key_hasher() -> KeyHasher {
+    let seed = PAUSES.with_borrow_mut(|pauses| pauses.as_mut().map(|pauses| pauses.u64(..)));
+    seed.map_or_else(KeyHasher::random, |seed| {
+        KeyHasher::with_seed(seed, foldhash::SharedSeed::global_fixed())
+    })
+}
+
+/// What hashes a store's keys, with a random seed.
+#[cfg(not(test))]
+pub(crate) type KeyHasher = foldhash::quality::RandomState;
+
+/// A new one.
+#[cfg(not(test))]
+pub(crate) fn key_hasher() -> KeyHasher {
+    KeyHasher::default()
+}
+
 /// For [`Step::RowAfterHint`]: notes that a key was dropped by a hint.
 #[cfg(test)]
 pub(crate) fn note_hint(hash: u64) {

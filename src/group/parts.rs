@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{GroupLog, Loader, NoPeers, Peers};
+use super::{GroupLog, Loader, NoPeers, Peers, Writer};
 use crate::{
     cluster::{Address, Node, View, ViewCell},
     task::Tasks,
@@ -67,6 +67,8 @@ pub struct GroupParts {
     pub metrics: NodeMetrics,
     /// The database's log of changes, if it may have one. It counts once [`Group::set_logged`] says so.
     pub log: Option<GroupLog>,
+    /// Changes the origin; `None` for a group that is read only.
+    pub writer: Option<Arc<dyn Writer>>,
 }
 
 impl GroupParts {
@@ -78,6 +80,6 @@ impl GroupParts {
         let patience = Duration::from_secs(1);
         let peers =
             Peers::new(Arc::new(NoPeers), views, clock.clone(), tasks.clone(), metrics.clone(), patience);
-        Self { loader: Box::new(loader), peers, clock, tasks, metrics, log: None }
+        Self { loader: Box::new(loader), peers, clock, tasks, metrics, log: None, writer: None }
     }
 }

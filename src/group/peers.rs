@@ -223,6 +223,13 @@ impl Peers {
         self.patiently(node, self.transport.invalidate(node, invalidation)).await
     }
 
+    /// Tells `node` that keys have changed, if it hears it. Says nothing of the node's health.
+    pub(super) async fn hint(&self, node: &Node, invalidation: &Invalidation) {
+        let told = self.transport.invalidate(node, invalidation);
+        // It sees the change by itself, if later.
+        let _ = tokio::time::timeout(invalidation.budget, told).await;
+    }
+
     /// Names keys to their new owner, and waits until it has fetched them; how many it kept.
     pub(super) async fn handover(&self, node: &Node, handover: &Handover) -> Result<u64, PeerError> {
         self.patiently(node, self.transport.handover(node, handover)).await

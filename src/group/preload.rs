@@ -50,7 +50,7 @@ impl Group {
             // A row that went away between the scan and the load needs no negative entry.
             let Some(value) = value else { continue };
             let until = self.freshness().until(start, true, Role::Owner, fastrand::f64());
-            let fresh = Fresh { value: Some(value), since: start, until };
+            let fresh = Fresh { value: Some(value), since: start, until, window: self.window(Role::Owner) };
             if self.store.keep(hash, &key, fresh, self.clock.now(), slot) {
                 kept += 1;
             }

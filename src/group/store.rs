@@ -12,13 +12,11 @@ use std::{
     time::Duration,
 };
 
-use foldhash::quality::RandomState;
-
 use super::{
     Answer, Change, GroupConfig, GroupMetrics, Key, Outcome, Selection, Value,
     demand::Demand,
     fence::{Fence, SlotState},
-    omit::{Step, note_hint, omitted},
+    omit::{KeyHasher, Step, key_hasher, note_hint, omitted},
 };
 use crate::{
     cache::{
@@ -36,6 +34,8 @@ const HOT_SHARE: f64 = 0.125;
 pub struct Resident {
     value: Value,
     since: Moment,
+    /// When it stops being fresh. The entry's own deadline is later by what it may be served stale.
+    fresh_until: Moment,
 }
 
 impl Weigh for Resident {
@@ -60,17 +60,23 @@ pub(super) struct Fresh {
     pub(super) since: Moment,
     /// Until when it may be served.
     pub(super) until: Moment,
+    /// How long after that a value is kept, to be served as stale.
+    pub(super) window: Duration,
 }
 
 impl Fresh {
     /// What a cache keeps of it, and until when.
     fn into_parts(self) -> (Content<Resident>, Moment) {
-        let since = self.since;
-        let content = match self.value {
-            Some(value) => Content::Value(Resident { value, since }),
-            None => Content::Absent,
-        };
-        (content, self.until)
+        let Self { value, since, until, window } = self;
+        match value {
+            // What is not to be kept at all is not kept as stale either.
+            Some(value) => {
+                let window = if until > since { window } else { Duration::ZERO };
+                let resident = Resident { value, since, fresh_until: until };
+                (Content::Value(resident), until.saturating_add(window))
+            }
+            None => (Content::Absent, until),
+        }
     }
 }
 
@@ -78,9 +84,11 @@ pub(super) struct Store {
     main: Cache<Key, Resident>,
     hot: Option<Hot>,
     fence: Fence,
-    seed: RandomState,
+    seed: KeyHasher,
     /// For how long after an invalidation nothing is kept that a peer says.
     quiet: Duration,
+    /// In the last part of its life, in thousandths, a value is loaded anew when it is asked for; 0 if it is not.
+    ending: AtomicU64,
 }
 
 /// Copies of other owners' keys that are asked for often here.
@@ -112,6 +120,11 @@ fn negative(config: &GroupConfig, capacity: u64) -> u64 {
     (capacity as f64 * config.negative_share) as u64
 }
 
+/// The last part of a value's life, in thousandths.
+fn ending(config: &GroupConfig) -> u64 {
+    (config.refresh_ahead * 1000.0) as u64
+}
+
 impl Store {
     /// An empty store. `quiet` is the longest that a peer takes to answer.
     pub(super) fn new(config: &GroupConfig, metrics: &GroupMetrics, quiet: Duration) -> Self {
@@ -134,13 +147,15 @@ impl Store {
                 hot
             }),
             fence: Fence::new(),
-            seed: RandomState::default(),
+            seed: key_hasher(),
             quiet,
+            ending: AtomicU64::new(ending(config)),
         }
     }
 
     /// Takes over what `config` says of capacities and copies. A store that was made without copies keeps none.
     pub(super) fn reconfigure(&self, config: &GroupConfig, now: Moment) {
+        self.ending.store(ending(config), Ordering::Relaxed);
         let (main, copies) = split(config);
         match &self.hot {
             None => self.main.set_capacity(config.capacity, negative(config, config.capacity), now),
@@ -172,7 +187,7 @@ impl Store {
             return Some(answer);
         }
         let hot = self.hot.as_ref()?;
-        let answer = answer(hot.copies.get(hash, key, now), Outcome::HotHit)?;
+        let answer = answer(hot.copies.get(hash, key, now), Outcome::HotHit, now)?;
         // A key stays in demand while its copies answer.
         hot.demand.note(hash, now);
         Some(answer)
@@ -180,12 +195,40 @@ impl Store {
 
     /// What the main cache has.
     pub(super) fn get_own(&self, hash: u64, key: &[u8], now: Moment) -> Option<Answer> {
-        answer(self.main.get(hash, key, now), Outcome::Hit)
+        answer(self.main.get(hash, key, now), Outcome::Hit, now)
     }
 
     /// As [`get_own`](Self::get_own), without a trace in the policy or the figures.
     pub(super) fn peek(&self, hash: u64, key: &[u8], now: Moment) -> Option<Answer> {
-        answer(self.main.peek(hash, key, now), Outcome::Hit)
+        answer(self.main.peek(hash, key, now), Outcome::Hit, now)
+    }
+
+    /// A value of the main cache that is fresh no longer.
+    pub(super) fn stale(&self, hash: u64, key: &[u8], now: Moment) -> Option<Answer> {
+        let Lookup::Hit { value: Resident { value, since, fresh_until }, .. } =
+            self.main.peek(hash, key, now)
+        else {
+            return None;
+        };
+        let stale = Answer {
+            value: Some(value),
+            outcome: Outcome::Stale,
+            since,
+            until: fresh_until,
+            collapsed: false,
+            hop: None,
+        };
+        (now >= fresh_until).then_some(stale)
+    }
+
+    /// Whether `answer`, which was found in the main cache, is in the part of its life in which it is to be loaded anew.
+    pub(super) fn is_ending(&self, answer: &Answer, now: Moment) -> bool {
+        let ending = self.ending.load(Ordering::Relaxed);
+        if ending == 0 || answer.outcome != Outcome::Hit {
+            return false;
+        }
+        let life = answer.until.saturating_since(answer.since).as_nanos();
+        answer.remaining(now).as_nanos() * 1000 < life * u128::from(ending)
     }
 
     /// Keeps in the main cache what was read from the origin, unless the slot has changed since `slot` was read.
@@ -214,13 +257,31 @@ impl Store {
     }
 
     /// Keeps a copy of what the owner answered, for a moment, if the key is in demand here. Whether it was kept.
+    ///
+    /// Of questions that were under way at the same time, which one brings the newer answer is not known: once one is
+    /// kept, the others are not.
     pub(super) fn keep_copy(&self, hash: u64, key: &Key, fresh: Fresh, now: Moment, slot: SlotState) -> bool {
         let Some(hot) = &self.hot else { return false };
         if !hot.demand.is_high(hash) {
             return false;
         }
         let until = fresh.until.min(now.saturating_add(hot.ttl()));
-        self.insert(&hot.copies, hash, key, Fresh { until, ..fresh }, now, slot)
+        let (content, until) = Fresh { until, window: Duration::ZERO, ..fresh }.into_parts();
+        let unchanged = || {
+            let unchanged = self.is_unchanged(hash, slot);
+            if unchanged {
+                self.fence.pass(hash);
+            }
+            unchanged
+        };
+        matches!(hot.copies.insert_if(hash, key.clone(), content, until, now, unchanged), Inserted::Stored)
+    }
+
+    /// Drops the copy of another owner's key, if there is one: what was answered and not kept may be newer.
+    pub(super) fn end_copy(&self, hash: u64, key: &[u8]) {
+        if let Some(hot) = &self.hot {
+            hot.copies.remove_with(hash, key, || {});
+        }
     }
 
     /// Drops the copy of another owner's key, if there is one, and keeps out what was asked for before.
@@ -228,6 +289,10 @@ impl Store {
         if let Some(hot) = &self.hot {
             hot.copies.remove_with(hash, key, || self.fence.pass(hash));
         }
+    }
+
+    fn is_unchanged(&self, hash: u64, slot: SlotState) -> bool {
+        self.fence.state(hash) == slot || omitted(Step::SlotCheckAtStore)
     }
 
     fn insert(
@@ -241,7 +306,7 @@ impl Store {
     ) -> bool {
         // What may not be kept at all still ends what it is newer than.
         let (content, until) = fresh.into_parts();
-        let unchanged = || self.fence.state(hash) == slot || omitted(Step::SlotCheckAtStore);
+        let unchanged = || self.is_unchanged(hash, slot);
         matches!(cache.insert_if(hash, key.clone(), content, until, now, unchanged), Inserted::Stored)
     }
 
@@ -335,9 +400,11 @@ impl Store {
     }
 }
 
-fn answer(lookup: Lookup<Resident>, outcome: Outcome) -> Option<Answer> {
+/// What a look has found, if it is fresh at `now`.
+fn answer(lookup: Lookup<Resident>, outcome: Outcome, now: Moment) -> Option<Answer> {
     let (value, outcome, since, until) = match lookup {
-        Lookup::Hit { value, deadline } => (Some(value.value), outcome, value.since, deadline),
+        Lookup::Hit { value, .. } if now >= value.fresh_until => return None,
+        Lookup::Hit { value, .. } => (Some(value.value), outcome, value.since, value.fresh_until),
         // The age of an absence is never told.
         Lookup::Absent { deadline } => (None, Outcome::Negative, deadline, deadline),
         Lookup::Miss => return None,

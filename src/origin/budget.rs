@@ -47,7 +47,7 @@ struct Count {
 
 /// One place, taken.
 #[derive(Debug)]
-struct Place {
+pub(super) struct Place {
     permit: Option<OwnedSemaphorePermit>,
     places: Arc<Shared>,
 }
@@ -76,7 +76,7 @@ impl Places {
         count.limit = limit;
     }
 
-    fn limit(&self) -> usize {
+    pub(super) fn limit(&self) -> usize {
         self.0.count.lock().limit
     }
 
@@ -86,7 +86,8 @@ impl Places {
         (count.limit + count.surplus).saturating_sub(self.0.semaphore.available_permits())
     }
 
-    async fn take(&self) -> Option<Place> {
+    /// Waits for a place, first come first served.
+    pub(super) async fn take(&self) -> Option<Place> {
         // The semaphore is never closed.
         let permit = Arc::clone(&self.0.semaphore).acquire_owned().await.ok()?;
         Some(Place { permit: Some(permit), places: Arc::clone(&self.0) })
@@ -127,6 +128,16 @@ impl<L> Budget<L> {
     /// By which the limit is changed while calls run.
     pub const fn places(&self) -> &Places {
         &self.places
+    }
+
+    /// What runs within the budget, for who has taken a place already.
+    pub(super) fn inner(&self) -> &L {
+        &self.inner
+    }
+
+    /// How long a call waits for a place.
+    pub(super) const fn wait(&self) -> Duration {
+        self.wait
     }
 
     async fn run<T, W>(&self, work: impl FnOnce(Arc<L>) -> W) -> Result<T, LoadError>

@@ -11,4 +11,6 @@ pub struct TableConfig {
     pub key_column: String,
     /// The columns that make the value: one is its own text or bytes, several are a JSON object.
     pub value_columns: Vec<String>,
+    /// Whether clients may write rows through the group. The table must be in a log of changes.
+    pub writable: bool,
 }

@@ -18,17 +18,37 @@ pub enum TableError {
     #[error("the value columns of table {table:?} name {column:?} twice")]
     ColumnTwice { table: String, column: String },
     #[error(
+        "the value column {column:?} of table {table:?} has the type {declared}, which has no rendering: select \
+         what is wanted of it in a view"
+    )]
+    ValueColumn { table: String, column: String, declared: String },
+    #[error(
+        "the key column {column:?} of table {table:?} has the type {declared}: a key column must be text, an \
+         integer, a uuid or bytes"
+    )]
+    KeyColumn { table: String, column: String, declared: String },
+    #[error(
         "the key column {column:?} of table {table:?} is declared {declared:?}, which SQLite keeps with \
          {affinity} affinity: a key column must have text, integer or blob affinity"
     )]
-    KeyColumn { table: String, column: String, declared: String, affinity: &'static str },
+    KeyAffinity { table: String, column: String, declared: String, affinity: &'static str },
     #[error(
         "the key column {column:?} of table {table:?} has no declared type: declare it text, integer or blob"
     )]
     KeyColumnUntyped { table: String, column: String },
+    #[error(
+        "the group on table {table:?} is writable, and its key column {column:?} is not unique: two writes at once \
+         would make two rows; give it a unique index"
+    )]
+    KeyNotUnique { table: String, column: String },
+    #[error(
+        "the group on table {table:?} is writable, and its value column {column:?} of the type {declared} can't be \
+         written as it is read"
+    )]
+    NotWritable { table: String, column: String, declared: String },
 }
 
-/// Why a load failed: the source of [`LoadError::Unavailable`](crate::group::LoadError::Unavailable).
+/// Why a load failed: the source of a [`LoadError`] that has one.
 #[derive(Debug, Error)]
 pub enum QueryError {
     #[error(transparent)]
@@ -39,6 +59,10 @@ pub enum QueryError {
     DuplicateKey { table: String, column: String },
     #[error("the text in column {column:?} of table {table:?} is not UTF-8")]
     NotUtf8 { table: String, column: String },
+    #[error(
+        "the field in column {column:?} of table {table:?} is not of the type that the column had at the start"
+    )]
+    OtherType { table: String, column: String },
 }
 
 impl From<DatabaseError> for LoadError {
@@ -48,7 +72,11 @@ impl From<DatabaseError> for LoadError {
             DatabaseError::Timeout(timeout) => Self::Timeout(timeout),
             DatabaseError::Panicked => Self::Broken("the query panicked"),
             DatabaseError::Stopped => Self::Broken("the runtime is shutting down"),
-            error => Self::unavailable(QueryError::Database(error)),
+            error @ (DatabaseError::Gone { .. } | DatabaseError::Connection { .. }) => {
+                Self::unavailable(QueryError::Database(error))
+            }
+            error if error.is_connection() => Self::disconnected(QueryError::Database(error)),
+            error => Self::refused(QueryError::Database(error)),
         }
     }
 }

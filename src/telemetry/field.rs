@@ -2,6 +2,8 @@
 
 /// The group's name.
 pub const GROUP: &str = "group.name";
+/// The name of a `[database.NAME]` section.
+pub const DATABASE: &str = "database.name";
 /// The key's place on the ring, 16 hex digits: the same at every node.
 pub const KEY_HASH: &str = "key.hash";
 /// The advertised address of another node.

@@ -21,7 +21,7 @@ const SECONDS: [f64; 14] =
     [0.000_01, 0.000_05, 0.000_25, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
 
 /// Name, unit and help of every metric.
-const DESCRIPTIONS: [(&str, Kind, Option<Unit>, &str); 19] = [
+const DESCRIPTIONS: [(&str, Kind, Option<Unit>, &str); 21] = [
     ("ggcache_requests_total", Kind::Counter, None, "clients' requests by where the answer came from"),
     (
         "ggcache_request_duration_seconds",
@@ -31,6 +31,13 @@ const DESCRIPTIONS: [(&str, Kind, Option<Unit>, &str); 19] = [
     ),
     ("ggcache_loads_total", Kind::Counter, None, "queries sent to the origin by result"),
     ("ggcache_load_duration_seconds", Kind::Histogram, Some(Unit::Seconds), "time that queries took"),
+    (
+        "ggcache_breaker_open",
+        Kind::Gauge,
+        None,
+        "whether a database keeps failing, and is asked by single queries only",
+    ),
+    ("ggcache_breaker_opened_total", Kind::Counter, None, "times that a database's breaker has opened"),
     ("ggcache_coalesced_total", Kind::Counter, None, "requests that shared another's flight"),
     ("ggcache_entries", Kind::Gauge, None, "entries in memory"),
     (

@@ -115,6 +115,7 @@ fn groups(
         tasks: parts.tasks.clone(),
         metrics: parts.metrics.clone(),
         log,
+        writer: None,
     };
     let group = Group::new(name, GroupConfig::default(), settings, parts);
     let name = GroupName::new(LOGGED).expect("a name");

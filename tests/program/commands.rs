@@ -47,7 +47,7 @@ fn check_says_what_is_well_and_what_is_not() {
     let well = site.run(&["check"]);
     assert_eq!((well.code, well.stderr.as_str()), (Some(0), ""));
     let expected =
-        "group scores: table \"students\", key column \"name\" (text), values from [\"score\"]: ok\n";
+        "group scores: table \"students\", key column \"name\" (text), values from \"score\" (INTEGER): ok\n";
     assert_eq!(well.stdout, expected);
 
     // All groups are tried, and all that is wrong is told.
@@ -64,7 +64,7 @@ fn check_says_what_is_well_and_what_is_not() {
         "warning: group plain: the key column \"k\" of table \"plain\" has no index",
         "warning: group plain: the key column \"k\" of table \"plain\" has no unique index",
         "error: group wrong: the table \"plain\" has no column \"x\": it has k, v",
-        "error: group gone: the database \"school.db\" has no table \"gone\"",
+        "error: group gone: the database file \"school.db\" has no table \"gone\"",
     ] {
         assert!(mixed.stderr.contains(expected), "{expected}: {}", mixed.stderr);
     }

@@ -43,6 +43,8 @@ impl MariaDb {
         let mut install = program("mariadb-install-db");
         install.args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"]);
         install.arg(format!("--datadir={}", server.data().display())).args(user());
+        // A server that starts removes what others have left in the directory, and what they use.
+        install.env("TMPDIR", server.keeper.directory());
         run(&mut install, "");
         for _ in 0..ATTEMPTS {
             server.port = free_port();
@@ -130,7 +132,7 @@ impl MariaDb {
     fn try_start(&mut self) -> bool {
         let mut command = program("mariadbd");
         // Nothing of the machine's own configuration.
-        command.arg("--no-defaults").args(user());
+        command.arg("--no-defaults").args(user()).env("TMPDIR", self.keeper.directory());
         command.arg(format!("--datadir={}", self.data().display()));
         command.arg(format!("--socket={}", self.socket().display()));
         command.arg(format!("--port={}", self.port));

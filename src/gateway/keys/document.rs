@@ -3,7 +3,7 @@
 
 use super::{
     super::{openapi::Binary, routes},
-    parameters::{GroupInPath, KeyInPath, KeyInQuery, ReadHeaders},
+    parameters::{GroupInPath, KeyInPath, KeyInQuery, ReadHeaders, WriteHeaders},
 };
 
 /// Reads a value
@@ -48,3 +48,71 @@ pub(in super::super) fn get_key() {}
 )]
 #[expect(dead_code, reason = "it exists for its attribute")]
 pub(in super::super) fn get_key_by_query() {}
+
+/// Writes a value to the database
+///
+/// In a group that is writable. One value column is its own text or bytes; several are a JSON object with all of
+/// them. The answer comes when the database has committed; `GGCache-Position` names it in the log of changes, for
+/// `GGCache-Min-Position` of a read at any node.
+#[utoipa::path(
+    put,
+    path = routes::KEY,
+    operation_id = "putKey",
+    tag = "keys",
+    params(GroupInPath, KeyInPath, WriteHeaders),
+    request_body(description = "The value, as it would be read", content(
+        (inline(Binary) = "application/octet-stream"),
+        (String = "text/plain", example = "334"),
+        (serde_json::Value = "application/json", example = json!({"score": 334})),
+    )),
+    responses((status = 204, description = "Written, and every node hears of it"))
+)]
+#[expect(dead_code, reason = "it exists for its attribute")]
+pub(in super::super) fn put_key() {}
+
+/// Removes a key from the database
+///
+/// In a group that is writable. As with PUT, the answer's `GGCache-Position` is for reads that must see it.
+#[utoipa::path(
+    delete,
+    path = routes::KEY,
+    operation_id = "deleteKey",
+    tag = "keys",
+    params(GroupInPath, KeyInPath, WriteHeaders),
+    responses((status = 204, description = "Removed, and every node hears of it"))
+)]
+#[expect(dead_code, reason = "it exists for its attribute")]
+pub(in super::super) fn delete_key() {}
+
+/// Writes a value to the database, by a query
+///
+/// As by the key's own path, for keys that can't be in a path, and for short commands. `/api/` is the same.
+#[utoipa::path(
+    put,
+    path = routes::KEY_IN_QUERY,
+    operation_id = "putKeyByQuery",
+    tag = "keys",
+    params(KeyInQuery, WriteHeaders),
+    request_body(description = "The value, as it would be read", content(
+        (inline(Binary) = "application/octet-stream"),
+        (String = "text/plain", example = "334"),
+        (serde_json::Value = "application/json", example = json!({"score": 334})),
+    )),
+    responses((status = 204, description = "Written, and every node hears of it"))
+)]
+#[expect(dead_code, reason = "it exists for its attribute")]
+pub(in super::super) fn put_key_by_query() {}
+
+/// Removes a key from the database, by a query
+///
+/// As by the key's own path, for keys that can't be in a path, and for short commands. `/api/` is the same.
+#[utoipa::path(
+    delete,
+    path = routes::KEY_IN_QUERY,
+    operation_id = "deleteKeyByQuery",
+    tag = "keys",
+    params(KeyInQuery, WriteHeaders),
+    responses((status = 204, description = "Removed, and every node hears of it"))
+)]
+#[expect(dead_code, reason = "it exists for its attribute")]
+pub(in super::super) fn delete_key_by_query() {}

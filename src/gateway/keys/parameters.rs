@@ -51,4 +51,25 @@ pub(in super::super) struct ReadHeaders {
     /// `no-cache`: not from memory, the database is asked. `only-if-cached`: from memory, or not at all.
     #[param(rename = "Cache-Control", nullable = false, example = "no-cache")]
     cache_control: Option<String>,
+    /// What a write answered as `GGCache-Position`: the answer is no older than that.
+    #[param(
+        rename = "GGCache-Min-Position",
+        nullable = false,
+        pattern = "^[0-9a-fA-F]{16}-[0-9]{1,19}$",
+        example = "9f2c4b2a5d1f0e9a-1042"
+    )]
+    min_position: Option<String>,
+}
+
+/// What a writer may ask of the present value.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "it is read by its derive")]
+pub(in super::super) struct WriteHeaders {
+    /// Entity tags, or `*` for any value: written only if the present value has one of them.
+    #[param(rename = "If-Match", nullable = false, example = "\"2c4b2a5d1f0e9a73\"")]
+    if_match: Option<String>,
+    /// Entity tags, or `*` for any value: written only if the present value has none of them.
+    #[param(rename = "If-None-Match", nullable = false, example = "*")]
+    if_none_match: Option<String>,
 }

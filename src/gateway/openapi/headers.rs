@@ -1,12 +1,12 @@
 //! The headers of answers, each described once, and which answer has which.
 
-use http::StatusCode;
+use http::{Method, StatusCode};
 use utoipa::openapi::{Header, Object, ObjectBuilder, Ref, RefOr, Response, Type, header::HeaderBuilder};
 
 use super::super::routes::{self, Route};
 
 /// Name, description and example of every header that is worth knowing.
-const HEADERS: [(&str, &str, &str); 14] = [
+const HEADERS: [(&str, &str, &str); 15] = [
     ("Age", "How many seconds ago the load of the value began.", "3"),
     ("Allow", "The methods that the path answers.", "GET, HEAD, OPTIONS"),
     ("Cache-Control", "How caches may keep the answer.", "no-cache"),
@@ -21,6 +21,11 @@ const HEADERS: [(&str, &str, &str); 14] = [
         "default-src 'none'; script-src 'self'",
     ),
     ("ETag", "The value's strong entity tag.", "\"2c4b2a5d1f0e9a73\""),
+    (
+        "GGCache-Position",
+        "Where in the log of changes the write is, for `GGCache-Min-Position` of a read.",
+        "9f2c4b2a5d1f0e9a-1042",
+    ),
     ("Location", "Where the page is.", "docs/"),
     (
         "RateLimit",
@@ -69,8 +74,13 @@ pub(super) fn add(response: &mut Response, route: &Route, status: StatusCode) {
     let is_stored = matches!(route.path, routes::OPENAPI | routes::DOCS_PAGE | routes::DOCS_FILE);
     let is_page = matches!(route.path, routes::DOCS | routes::DOCS_PAGE | routes::DOCS_FILE);
     let is_value = matches!(route.path, routes::KEY | routes::KEY_IN_QUERY);
+    let writes = is_value && route.methods.contains(&Method::PUT);
+    let is_value = is_value && !writes;
     let is_right = !status.is_client_error() && !status.is_server_error();
     let mut names = vec!["X-Request-Id"];
+    if writes && status == StatusCode::NO_CONTENT {
+        names.extend(["Cache-Control", "GGCache-Position"]);
+    }
     if is_value && is_right {
         names.extend(["Age", "Vary"]);
     }
@@ -97,7 +107,7 @@ pub(super) fn add(response: &mut Response, route: &Route, status: StatusCode) {
         StatusCode::UNAUTHORIZED => names.push("WWW-Authenticate"),
         StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => names.push("Retry-After"),
         StatusCode::PERMANENT_REDIRECT => names.push("Location"),
-        StatusCode::NO_CONTENT => names.push("Allow"),
+        StatusCode::NO_CONTENT if !writes => names.push("Allow"),
         _ => {}
     }
     for name in names {

@@ -15,15 +15,19 @@ use crate::{error::ErrorCode, problem::Problem};
 pub(super) fn may_answer(route: &Route, code: ErrorCode) -> bool {
     let is_value = matches!(route.path, routes::KEY | routes::KEY_IN_QUERY);
     let reloads = route.path == routes::RELOAD;
+    let writes = is_value && route.methods.contains(&Method::PUT);
     let reads_body = route.methods.contains(&Method::POST) && !reloads;
     match code {
         ErrorCode::BadRequest => is_value || reads_body || reloads || route.path == routes::OWNER,
         ErrorCode::Unauthenticated | ErrorCode::Forbidden | ErrorCode::RateLimited => route.scope.is_some(),
-        ErrorCode::KeyNotFound | ErrorCode::NotCached => is_value,
+        ErrorCode::KeyNotFound => is_value,
+        ErrorCode::NotCached => is_value && !writes,
+        ErrorCode::PreconditionFailed | ErrorCode::Conflict => writes,
         ErrorCode::GroupNotFound => is_value || route.path == routes::OWNER || route.path.contains("{group}"),
         ErrorCode::RouteNotFound => route.path == routes::DOCS_FILE,
-        ErrorCode::MethodNotAllowed => false,
-        ErrorCode::UnsupportedMediaType => reads_body,
+        // A group that is not writable.
+        ErrorCode::MethodNotAllowed => writes,
+        ErrorCode::UnsupportedMediaType => reads_body || writes,
         ErrorCode::TooLarge => is_value || reads_body,
         ErrorCode::OriginUnavailable | ErrorCode::OriginBusy => is_value,
         ErrorCode::PeerUnavailable => is_value || reads_body,
@@ -54,7 +58,9 @@ const fn detail(code: ErrorCode) -> &'static str {
         ErrorCode::KeyNotFound => reply::ABSENT,
         ErrorCode::GroupNotFound => "there is no group of that name; there are: scores",
         ErrorCode::RouteNotFound => "the documentation is at /docs/",
-        ErrorCode::MethodNotAllowed => "this path answers GET and HEAD",
+        ErrorCode::MethodNotAllowed => "a key answers GET, HEAD and OPTIONS; the group is not writable",
+        ErrorCode::PreconditionFailed => "the value is not what the request's condition asks for",
+        ErrorCode::Conflict => "the database does not accept the row",
         ErrorCode::UnsupportedMediaType => {
             "the body is JSON, and must say so; send the header content-type: application/json"
         }

@@ -156,6 +156,23 @@ async fn a_position_is_waited_for_or_read_past() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nothing_that_a_peer_says_is_used_between_two_logs() {
+    let site = Site::new();
+    site.look(5);
+    let slot = || site.group.store.slot(site.group.store.hash(b"anna"));
+    let need = site.group.need(slot());
+    assert!(need == Some(at(5)) && site.group.is_usable(need, Some(at(5))));
+    site.cell.lose();
+    site.group.reset(3);
+    // A peer that still reads the old log is further in it than the slot says.
+    let need = site.group.need(slot());
+    assert!(need.is_none() && !site.group.is_usable(need, Some(at(5))));
+    site.cell.advance(Position { log: LogId(8), seq: 3 });
+    let need = site.group.need(slot());
+    assert!(!site.group.is_usable(need, Some(at(5))));
+}
+
+#[tokio::test(start_paused = true)]
 async fn without_triggers_the_ttl_bounds() {
     let site = Site::new();
     site.look(1);

@@ -141,8 +141,10 @@ async fn plain_requests_are_answered_here_and_others_by_hyper() {
         assert_eq!(planes.quick.load(Ordering::Relaxed), before + 3, "{path}");
     }
     let before = planes.quick.load(Ordering::Relaxed);
-    let others: [&[u8]; 16] = [
+    let others: [&[u8]; 18] = [
         b"GET /unknown HTTP/1.1\r\nhost: x\r\n\r\n",
+        b"PUT /a HTTP/1.1\r\nhost: x\r\n\r\n",
+        b"DELETE /a HTTP/1.1\r\nhost: x\r\n\r\n",
         b"HEAD /a HTTP/1.1\r\nhost: x\r\n\r\n",
         b"GET /a HTTP/1.0\r\nhost: x\r\n\r\n",
         b"GET http://x/a HTTP/1.1\r\nhost: x\r\n\r\n",
@@ -208,11 +210,15 @@ fn stream() -> impl Strategy<Value = Vec<u8>> {
         b"",
         b"/<>",
     ]);
-    let method = pick(&[b"GET", b"GET", b"GET", b"GET", b"get", b"HEAD", b"POST", b"G\x00T", b"CONNECT"]);
+    let method = pick(&[
+        b"GET", b"GET", b"GET", b"GET", b"get", b"HEAD", b"POST", b"PUT", b"DELETE", b"G\x00T", b"CONNECT",
+    ]);
     let version = pick(&[b"HTTP/1.1", b"HTTP/1.1", b"HTTP/1.1", b"HTTP/1.0", b"HTTP/2.0", b"HTTP/1.1 ", b""]);
     let field = pick(&[
         b"host: x",
         b"x: y",
+        b"GGCache-Min-Position: 0123456789abcdef-7",
+        b"ggcache-min-position: a",
         b"x:",
         b": y",
         b"x : y",

@@ -119,6 +119,7 @@ const fn outcome_out(outcome: Outcome) -> peer_v1::Outcome {
     match outcome {
         Outcome::Hit => peer_v1::Outcome::Hit,
         Outcome::HotHit => peer_v1::Outcome::HotHit,
+        Outcome::Stale => peer_v1::Outcome::Stale,
         Outcome::Negative => peer_v1::Outcome::Negative,
         Outcome::Peer => peer_v1::Outcome::Peer,
         Outcome::Load => peer_v1::Outcome::Load,

@@ -1,10 +1,14 @@
 //! The loader of one table.
 
-use std::{collections::HashMap, ops::ControlFlow, sync::Arc};
+use std::{borrow::Cow, collections::HashMap, ops::ControlFlow, sync::Arc};
 
-use super::{QueryError, TableError, TableReport, query::TableStatements, table};
+use super::{
+    QueryError, TableError, TableReport,
+    report::{Inspected, inspect},
+    statements::TableStatements,
+};
 use crate::{
-    database::{Database, DatabaseError, Field, Row, SqlValue, Turn},
+    database::{Database, DatabaseError, DatabaseKind, Field, KeyType, Row, SqlValue, Turn},
     group::{BoxFuture, Key, KeyScan, LoadError, Loader, Value},
     origin::{
         TableConfig,
@@ -12,7 +16,7 @@ use crate::{
     },
 };
 
-/// The keys of one statement at most. SQLite allows 32,766 values, but a statement should be short.
+/// The keys of one statement at most. SQLite allows 32,766 values, MySQL 65,535, but a statement should be short.
 const STATEMENT_KEYS_MAX: usize = 1_000;
 /// The values that a load of several keys brings at most, in bytes.
 const LOAD_BYTES_MAX: usize = 16 << 20;
@@ -38,7 +42,7 @@ pub struct TableLoader {
 }
 
 #[derive(Debug)]
-struct Plan {
+pub(super) struct Plan {
     report: TableReport,
     statements: TableStatements,
     renderer: ValueRenderer,
@@ -56,8 +60,9 @@ impl TableLoader {
         config: &TableConfig,
         value_bytes_max: usize,
     ) -> Result<Self, TableError> {
-        let (report, statements) = table::inspect(database, config)?;
-        let renderer = ValueRenderer::new(&config.value_columns, value_bytes_max);
+        let Inspected { report, statements, renderings } = inspect(database, config)?;
+        let columns = config.value_columns.iter().cloned().zip(renderings);
+        let renderer = ValueRenderer::new(columns, value_bytes_max);
         let plan = Arc::new(Plan { report, statements, renderer });
         Ok(Self { database: database.clone(), plan })
     }
@@ -65,6 +70,14 @@ impl TableLoader {
     /// What is known of the table.
     pub fn report(&self) -> &TableReport {
         &self.plan.report
+    }
+
+    pub(super) const fn database(&self) -> &Database {
+        &self.database
+    }
+
+    pub(super) const fn plan(&self) -> &Arc<Plan> {
+        &self.plan
     }
 
     /// What works, but not well: sentences for an operator.
@@ -76,9 +89,7 @@ impl TableLoader {
 impl Loader for TableLoader {
     fn load<'a>(&'a self, keys: &'a [Key]) -> BoxFuture<'a, Result<Vec<Option<Value>>, LoadError>> {
         Box::pin(async move {
-            let key_type = self.plan.report.key_type;
-            let wanted: Vec<Key> =
-                keys.iter().filter(|key| key_type.parse(key.as_bytes()).is_some()).cloned().collect();
+            let wanted: Vec<Key> = keys.iter().filter(|key| self.plan.may_have(key)).cloned().collect();
             if wanted.is_empty() {
                 return Ok(vec![None; keys.len()]);
             }
@@ -106,6 +117,28 @@ impl KeyScan for TableLoader {
 }
 
 impl Plan {
+    pub(super) const fn report(&self) -> &TableReport {
+        &self.report
+    }
+
+    pub(super) const fn statements(&self) -> &TableStatements {
+        &self.statements
+    }
+
+    /// The value of a row, by its fields but for the key.
+    pub(super) fn value_of(&self, values: Vec<Field>) -> Result<Value, LoadError> {
+        self.renderer.render(values).map_err(|error| self.row_error(error))
+    }
+
+    /// Whether a row can have this key, by its spelling.
+    pub(super) fn may_have(&self, key: &Key) -> bool {
+        let (bytes, report) = (key.as_bytes(), &self.report);
+        // PostgreSQL has no text with a zero byte, and refuses a statement with one.
+        let impossible =
+            report.kind == DatabaseKind::Postgres && report.key_type == KeyType::Text && bytes.contains(&0);
+        !impossible && report.key_type.parse(bytes).is_some()
+    }
+
     /// The rows of `wanted`, by key.
     fn load(&self, turn: &mut Turn<'_>, mut wanted: Vec<Key>) -> Result<HashMap<Key, Value>, LoadError> {
         if wanted.len() > 1 {
@@ -159,11 +192,11 @@ impl Plan {
             return Ok(());
         }
         let values = fields.split_off(1);
-        let Some(bytes) = fields.first().and_then(|field| render_key(self.report.key_type, field)) else {
+        let Some(bytes) = fields.first().and_then(|field| self.key_of(field)) else {
             return Ok(());
         };
         let Ok(at) = chunk.binary_search_by(|key| key.as_bytes().cmp(&bytes)) else { return Ok(()) };
-        let value = self.renderer.render(values).map_err(|error| self.row_error(error))?;
+        let value = self.value_of(values)?;
         *loaded += value.bytes().len();
         if *loaded > LOAD_BYTES_MAX && chunk.len() > 1 {
             return Err(LoadError::TooMuch(LOAD_BYTES_MAX));
@@ -178,7 +211,7 @@ impl Plan {
     fn failed(&self, error: DatabaseError) -> LoadError {
         match error {
             DatabaseError::Statement(source) => {
-                LoadError::unavailable(QueryError::Statement { table: self.report.table.clone(), source })
+                LoadError::refused(QueryError::Statement { table: self.report.table.clone(), source })
             }
             error => error.into(),
         }
@@ -189,6 +222,9 @@ impl Plan {
             RenderError::TooLarge { bytes, limit } => LoadError::TooLarge { bytes, limit },
             RenderError::NotUtf8(column) => {
                 LoadError::row(QueryError::NotUtf8 { table: self.report.table.clone(), column })
+            }
+            RenderError::OtherType(column) => {
+                LoadError::row(QueryError::OtherType { table: self.report.table.clone(), column })
             }
         }
     }
@@ -216,8 +252,8 @@ impl Plan {
             let each = |row: Row| {
                 rows_seen += 1;
                 let field = row.into_fields().into_iter().next().unwrap_or(Field::Null);
-                let key = render_key(key_type, &field).and_then(|bytes| Key::new(bytes).ok());
-                match cursor_at(field) {
+                let key = self.key_of(&field).and_then(|bytes| Key::new(bytes).ok());
+                match self.cursor_at(field) {
                     Some(value) => (next, skip) = (Some(value), 0),
                     None => skip += 1,
                 }
@@ -234,14 +270,28 @@ impl Plan {
             }
         }
     }
-}
 
-/// How far a scan has come, for keys of any length; `None` for what can't be bound.
-fn cursor_at(field: Field) -> Option<SqlValue<'static>> {
-    match field {
-        Field::Text(text) => Some(text.into()),
-        Field::Integer(number) => Some(number.into()),
-        Field::Bytes(bytes) => Some(bytes.into()),
-        _ => None,
+    /// The key of a row, by the first field of its answer.
+    pub(super) fn key_of<'a>(&self, field: &'a Field) -> Option<Cow<'a, [u8]>> {
+        match (self.report.kind, field) {
+            (DatabaseKind::Sqlite, field) => render_key(self.report.key_type, field),
+            // As the statement has rendered it.
+            (_, Field::Bytes(bytes)) => Some(Cow::Borrowed(bytes)),
+            _ => None,
+        }
+    }
+
+    /// How far a scan has come, for keys of any length; `None` for what can't be bound.
+    fn cursor_at(&self, field: Field) -> Option<SqlValue<'static>> {
+        match (self.report.kind, field) {
+            (DatabaseKind::Sqlite, Field::Text(text)) => Some(text.into()),
+            (DatabaseKind::Sqlite, Field::Integer(number)) => Some(number.into()),
+            (DatabaseKind::Sqlite, Field::Bytes(bytes)) => Some(bytes.into()),
+            (DatabaseKind::Sqlite, _) => None,
+            (_, Field::Bytes(bytes)) => {
+                self.report.key_type.parse(&bytes).map(SqlValue::from).map(SqlValue::into_owned)
+            }
+            _ => None,
+        }
     }
 }

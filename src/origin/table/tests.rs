@@ -59,6 +59,7 @@ fn table(table: &str, key_column: &str, value_columns: &[&str]) -> TableConfig {
         table: table.to_owned(),
         key_column: key_column.to_owned(),
         value_columns: value_columns.iter().map(|&name| name.to_owned()).collect(),
+        writable: false,
     }
 }
 
@@ -73,7 +74,10 @@ async fn load(loader: &TableLoader, bytes: impl AsRef<[u8]>) -> Result<Option<Va
 }
 
 fn source(error: LoadError) -> String {
-    let (LoadError::Unavailable(source) | LoadError::Row(source)) = &error else { panic!("{error:?}") };
+    let (LoadError::Unavailable(source) | LoadError::Refused(source) | LoadError::Row(source)) = &error
+    else {
+        panic!("{error:?}")
+    };
     let source: &(dyn std::error::Error + 'static) = &**source;
     assert!(source.downcast_ref::<QueryError>().is_some(), "{source:?}");
     source.to_string()

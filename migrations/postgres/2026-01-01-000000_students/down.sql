@@ -1,0 +1,3 @@
+-- The trigger goes with its table.
+DROP TABLE students;
+DROP FUNCTION students_touch();
