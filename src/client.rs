@@ -128,7 +128,9 @@ impl Client {
             tried.push(node);
             let now = Instant::now();
             let pause = backoff.pause();
-            let again = failure.is_retryable() && now + pause < deadline && budget.retry(now);
+            let may_end_better =
+                failure.is_retryable() || failure.is_final_there() && nodes.has_others_than(&tried);
+            let again = may_end_better && now + pause < deadline && budget.retry(now);
             if again {
                 tokio::time::sleep(pause).await;
             }

@@ -26,6 +26,7 @@ mod keys;
 mod layers;
 mod live;
 mod openapi;
+mod read;
 mod reload;
 mod reply;
 mod routes;
@@ -64,7 +65,7 @@ use crate::{
     access::{Caller, Memo, Scope},
     cluster::ViewCell,
     error::ErrorCode,
-    group::{Answer, GetError, Group, Groups, Outcome, Peers, Position},
+    group::{Groups, Peers},
     net::{AtHand, Connection, Handler},
     problem::{Problem, RequestId},
     telemetry::{
@@ -77,6 +78,7 @@ use admission::{Refusal, Wish};
 use directives::Directives;
 use exchange::{Exchange, carry};
 use layers::InFlight;
+use read::Read;
 use reply::NodeReply;
 use target::KeyTarget;
 use write::{KeyWrite, is_write, min_position};
@@ -167,15 +169,6 @@ enum Next {
     Route(Option<Caller>),
 }
 
-/// A read that outlives its request.
-struct Read {
-    group: Arc<Group>,
-    key: Box<[u8]>,
-    directives: Directives,
-    /// What the client has seen already, or written.
-    min_position: Option<Position>,
-}
-
 impl Shared {
     /// Looks at a request's head, and answers it if nothing has to be waited for.
     fn look<B>(&self, request: &Request<B>, connection: &Connection<Memo>, exchange: &mut Exchange) -> Next {
@@ -189,8 +182,9 @@ impl Shared {
         let target = match target::parse(uri.path(), uri.query(), &self.parts.groups) {
             _ if *request.method() == Method::OPTIONS => return Next::Answered(self.options(uri.path())),
             None => return self.route(request, connection, exchange),
-            Some(_) if !is_read && !is_write(request.method()) => {
-                return Next::Answered(keys::method_not_allowed());
+            Some(target) if !is_read && !is_write(request.method()) => {
+                let is_writable = target.is_ok_and(|target| target.group.is_writable());
+                return Next::Answered(keys::method_not_allowed(is_writable));
             }
             Some(target) => target,
         };
@@ -302,7 +296,9 @@ impl Shared {
     /// What a path answers to; all paths together for `*`.
     fn options(&self, path: &str) -> Response<GatewayBody> {
         let methods = match path {
-            "*" => vec![Method::GET, Method::HEAD, Method::POST, Method::OPTIONS],
+            "*" => {
+                vec![Method::GET, Method::HEAD, Method::PUT, Method::DELETE, Method::POST, Method::OPTIONS]
+            }
             path => methods_of(path, self.plane),
         };
         if methods.is_empty() {
@@ -362,36 +358,6 @@ impl Shared {
             )),
             Err(error) => problem(self.reply.problem(&read.group, &error, id)),
         }
-    }
-}
-
-impl Read {
-    /// The answer; `None` if it is to come from memory and is not there.
-    async fn answer(&self, deadline: Instant) -> Result<Option<Answer>, GetError> {
-        let Self { group, key, directives, min_position } = self;
-        let may_cache = match min_position {
-            None => true,
-            Some(position) => group.caught_up(*position, deadline).await,
-        };
-        if directives.only_if_cached {
-            if directives.no_cache || !may_cache {
-                return Ok(None);
-            }
-            let found = Box::pin(group.in_memory(key, deadline)).await?;
-            return Ok(found.filter(|answer| directives.accept(answer, group.now())));
-        }
-        if !directives.no_cache && may_cache {
-            let answer = match min_position {
-                // Memory was not looked at yet.
-                Some(_) => group.get(key, deadline).await?,
-                None => group.miss(key, deadline).await?,
-            };
-            if answer.outcome == Outcome::Load || directives.accept(&answer, group.now()) {
-                return Ok(Some(answer));
-            }
-        }
-        // Rare, and so in a box.
-        Box::pin(group.fresh(key, deadline)).await.map(Some)
     }
 }
 

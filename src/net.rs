@@ -19,6 +19,6 @@ pub use quick::AtHand;
 pub use server::{Connection, Handler, Plane, Rpcs, serve, serve_with};
 #[cfg(test)]
 pub(crate) use tls::{Authority, Terms};
-pub use tls::{Dialler, Identity, Tls, TlsConfig, TlsError, TlsPlane};
+pub use tls::{Dialler, Identity, Tls, TlsConfig, TlsError, TlsPlane, is_certificate_disbelieved};
 #[cfg(feature = "grpc")]
 pub use tls::{TlsConnect, TlsConnectError};

@@ -20,6 +20,7 @@ mod program {
     mod stampede;
     mod story;
     mod tls;
+    mod writes;
 }
 
 #[path = "support/lib.rs"]

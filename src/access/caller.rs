@@ -48,6 +48,9 @@ pub enum AccessError {
     /// The token is for some groups, and this is none of them. Whether there is such a group is not said.
     #[error("the token is for other groups")]
     OtherGroups(Scope),
+    /// The token is for some groups, and what operators see and do is about all of them.
+    #[error("the token is for some groups, and this is about all of them")]
+    SomeGroups(Scope),
 }
 
 impl Caller {
@@ -84,7 +87,8 @@ impl Caller {
     }
 
     /// Whether this caller may do what `scope` means; for a `group`, if it is about one. To be asked before anything is
-    /// said of the group, also whether there is one of the name.
+    /// said of the group, also whether there is one of the name. What operators see and do is not cut by group, so that
+    /// a token for some groups may have none of it.
     ///
     /// # Errors
     /// Why not: 401 where a token is missing, 403 where it is not enough.
@@ -100,6 +104,7 @@ impl Caller {
             (Some(groups), Some(group)) if groups.binary_search_by(|g| (**g).cmp(group)).is_err() => {
                 Err(AccessError::OtherGroups(scope))
             }
+            (Some(_), None) if scope == Scope::Admin => Err(AccessError::SomeGroups(scope)),
             _ => Ok(()),
         }
     }
@@ -126,7 +131,7 @@ impl AccessError {
     pub const fn code(self) -> ErrorCode {
         match self {
             Self::NotBearer | Self::UnknownToken | Self::TokenNeeded(_) => ErrorCode::Unauthenticated,
-            Self::ScopeMissing(_) | Self::OtherGroups(_) => ErrorCode::Forbidden,
+            Self::ScopeMissing(_) | Self::OtherGroups(_) | Self::SomeGroups(_) => ErrorCode::Forbidden,
         }
     }
 
@@ -135,7 +140,7 @@ impl AccessError {
         HeaderValue::from_static(match self {
             Self::NotBearer | Self::TokenNeeded(_) => r#"Bearer realm="ggcache""#,
             Self::UnknownToken => r#"Bearer realm="ggcache", error="invalid_token""#,
-            Self::ScopeMissing(_) | Self::OtherGroups(_) => {
+            Self::ScopeMissing(_) | Self::OtherGroups(_) | Self::SomeGroups(_) => {
                 r#"Bearer realm="ggcache", error="insufficient_scope""#
             }
         })
@@ -184,6 +189,16 @@ mod tests {
         assert_eq!(app.may(Scope::Read, Some("nonsense")), Err(refused));
         assert_eq!(refused.to_string(), "the token is for other groups");
         assert_eq!((app.sees("scores"), app.sees("salaries")), (true, false));
+    }
+
+    #[test]
+    fn what_is_about_all_groups_is_not_for_a_token_for_some() {
+        let some_groups = some(&[Scope::Admin, Scope::Read], Some(&["scores"]));
+        let refused = some_groups.may(Scope::Admin, None).expect_err("all groups are more than one");
+        assert_eq!((refused, refused.code()), (AccessError::SomeGroups(Scope::Admin), ErrorCode::Forbidden));
+        // What of the rest is about groups is cut by group.
+        assert_eq!(some_groups.may(Scope::Read, None), Ok(()));
+        assert_eq!(some(&[Scope::Admin], None).may(Scope::Admin, None), Ok(()));
     }
 
     #[test]

@@ -37,6 +37,8 @@ const NEWS_SPREAD: Duration = Duration::from_secs(1);
 const NEWS_SETTLE: Duration = Duration::from_millis(250);
 /// The least that the requests under way are given, whatever the leave has taken.
 const STOP_MIN: Duration = Duration::from_millis(500);
+/// How long a node waits at its start until it is known which tables are in a log of changes.
+const LOOK_MAX: Duration = Duration::from_secs(5);
 /// How often a group looks for expired entries.
 const RECLAIM_PERIOD: Duration = Duration::from_millis(200);
 
@@ -214,6 +216,7 @@ impl Node {
             }
         });
         let (readiness, membership) = (self.readiness.clone(), self.membership.clone());
+        let groups = Arc::clone(&self.groups);
         let stopping = self.tasks.stopping().clone();
         self.tasks.spawn(async move {
             let prepare = async {
@@ -221,6 +224,11 @@ impl Node {
                     return;
                 }
                 membership.admitted().await;
+                // A group answers by ttl only until it is known that it is in a log. A database that can't be asked does not
+                // keep the node from answering that.
+                let looked_at =
+                    join_all(groups.iter().map(|group| async move { group.log_looked_at().await }));
+                let _ = tokio::time::timeout(LOOK_MAX, looked_at).await;
                 for preload in preloads {
                     preload.run().await;
                 }

@@ -4,7 +4,7 @@
 //! for TLS must be usable, and new groups are built on databases that answer. If anything is wrong, that is the end of it.
 //! Only then things change, in steps that can't fail. Connections, flights and readiness are left alone.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, fs, sync::Arc};
 
 use metrics::{Counter, Label};
 use tokio::sync::Mutex;
@@ -68,6 +68,18 @@ struct Ready {
     added: Vec<Built>,
 }
 
+/// Reads the configuration anew. A pipe that it was started from has nothing more to give: one would be waited for
+/// without end, and every later reload with it.
+fn read(sources: Sources) -> Result<Loaded, ReloadError> {
+    if let Some(file) = &sources.file
+        && fs::metadata(file).is_ok_and(|found| !found.is_file() && !found.is_dir())
+    {
+        let message = format!("{}: it is no file that could be read again", file.display());
+        return Err(ReloadError::Faults(vec![message]));
+    }
+    Config::load(sources).map_err(faults)
+}
+
 /// What of a configuration the planes go by.
 pub(super) fn plane_settings(loaded: &Loaded) -> PlaneSettings {
     let Config { node, api, admin, log, .. } = &loaded.config;
@@ -126,8 +138,8 @@ impl Reloader {
             let message = "the configuration was made in code; there is nothing to read again";
             return Err(ReloadError::Faults(vec![message.to_owned()]));
         };
-        let reading = tokio::task::spawn_blocking(move || Config::load(sources)).await;
-        let newer = reading.map_err(|_| ReloadError::Stopping)?.map_err(faults)?;
+        let reading = tokio::task::spawn_blocking(move || read(sources)).await;
+        let newer = reading.map_err(|_| ReloadError::Stopping)??;
         let reload = in_force.loaded.reloaded(newer).map_err(faults)?;
         self.parts
             .certificates

@@ -10,6 +10,7 @@ use std::{
 use anyhow::Context as _;
 use parking_lot::Mutex;
 use rustls_pki_types::UnixTime;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -19,8 +20,9 @@ use crate::{
 
 /// How often the files are looked at.
 const PERIOD: Duration = Duration::from_secs(10);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// A certificate that ends within this time is to be warned of.
-const SOON: Duration = Duration::from_secs(14 * 24 * 60 * 60);
+const SOON: Duration = Duration::from_secs(14 * DAY.as_secs());
 
 /// The TLS of all planes that have it. Clones share it.
 #[derive(Clone, Debug, Default)]
@@ -33,6 +35,25 @@ pub struct Certificates {
     pub(super) admin: Option<Tls>,
     /// What was last wrong with the files of each section, so that it is told once.
     complaints: Arc<Mutex<BTreeMap<&'static str, String>>>,
+    /// Of which ends was warned.
+    warned: Arc<Mutex<Warned>>,
+}
+
+/// For each section the end of which was warned last, and when.
+#[derive(Debug, Default)]
+struct Warned(BTreeMap<&'static str, (SystemTime, Instant)>);
+
+impl Warned {
+    /// In how many days a section's certificate `ends`, if that is soon, and was not told within the last day.
+    fn due(&mut self, section: &'static str, ends: SystemTime, today: UnixTime, now: Instant) -> Option<u64> {
+        let left = ends_soon(ends, today)?;
+        let is_told = self.0.get(section).is_some_and(|(told, at)| *told == ends && now < *at + DAY);
+        if is_told {
+            return None;
+        }
+        self.0.insert(section, (ends, now));
+        Some(left)
+    }
 }
 
 impl Certificates {
@@ -46,16 +67,21 @@ impl Certificates {
                 api: api.as_ref().map(Tls::for_clients).transpose()?,
                 admin: admin.as_ref().map(Tls::for_clients).transpose()?,
                 complaints: Arc::default(),
+                warned: Arc::default(),
             })
         });
         let loaded = loaded.await.context("the files for TLS could not be read")??;
-        for tls in loaded.all() {
-            if let Some(left) = ends_soon(tls.ends()) {
-                let section = tls.plane().section();
-                tracing::warn!(section, days_left = left, "a certificate ends soon");
-            }
-        }
+        loaded.all().for_each(|tls| loaded.warn(tls));
         Ok(loaded)
+    }
+
+    /// Tells of a certificate that ends soon, once a day: who has to replace it may see the log only.
+    fn warn(&self, tls: &Tls) {
+        let (section, ends) = (tls.plane().section(), tls.ends());
+        if let Some(left) = self.warned.lock().due(section, ends, UnixTime::now(), Instant::now()) {
+            let ends = date(ends);
+            tracing::warn!(section, days_left = left, ends, "a certificate ends soon, or has ended");
+        }
     }
 
     fn all(&self) -> impl Iterator<Item = &Tls> {
@@ -72,6 +98,7 @@ impl Certificates {
             // The runtime that is gone has no use for it.
             let Ok(outcome) = tokio::task::spawn_blocking(move || reading.reload()).await else { continue };
             self.tell(tls, &outcome);
+            self.warn(tls);
             outcomes.push((section, outcome));
         }
         outcomes
@@ -138,15 +165,16 @@ pub(super) fn check(config: &Config) -> Vec<Checked<'_>> {
     let Config { node, api, admin, .. } = config;
     let peer = node.tls.as_ref().map(|tls| (tls, Tls::for_peers(tls, node.advertise.host())));
     let others = [&api.tls, &admin.tls].into_iter().flatten().map(|tls| (tls, Tls::for_clients(tls)));
-    let judged = |tls: Tls| (date(tls.ends()), ends_soon(tls.ends()));
+    let judged = |tls: Tls| (date(tls.ends()), ends_soon(tls.ends(), UnixTime::now()));
     let all = peer.into_iter().chain(others);
     all.map(|(files, tls)| Checked { files, ends: tls.map(judged) }).collect()
 }
 
-fn ends_soon(ends: SystemTime) -> Option<u64> {
+/// In how many days that is, if they are few.
+fn ends_soon(ends: SystemTime, today: UnixTime) -> Option<u64> {
     let left = ends.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs();
-    let left = left.saturating_sub(UnixTime::now().as_secs());
-    (left <= SOON.as_secs()).then_some(left / (24 * 60 * 60))
+    let left = left.saturating_sub(today.as_secs());
+    (left <= SOON.as_secs()).then_some(left / DAY.as_secs())
 }
 
 /// An error with all its causes.
@@ -156,4 +184,26 @@ pub(super) fn whole(error: &dyn Error) -> String {
 
 fn date(time: SystemTime) -> String {
     humantime::format_rfc3339_seconds(time).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_that_is_near_is_told_once_a_day() {
+        let (mut warned, start) = (Warned::default(), Instant::now());
+        let since_epoch = DAY * 20_000;
+        let today = UnixTime::since_unix_epoch(since_epoch);
+        let in_days = |days: u32| SystemTime::UNIX_EPOCH + since_epoch + DAY * days;
+        let mut due = |section, days, now| warned.due(section, in_days(days), today, now);
+        assert_eq!(due("node.tls", 15, start), None, "far away");
+        // The files are looked at while it comes nearer.
+        assert_eq!(due("node.tls", 3, start), Some(3));
+        assert_eq!(due("node.tls", 3, start + PERIOD), None);
+        assert_eq!(due("api.tls", 3, start + PERIOD), Some(3), "each section is told of");
+        assert_eq!(due("node.tls", 3, start + DAY), Some(3));
+        assert_eq!(due("node.tls", 2, start + DAY + PERIOD), Some(2), "another certificate");
+        assert_eq!(due("node.tls", 0, start + DAY * 2), Some(0), "it ends now");
+    }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use super::{ATTEMPT_MIN, Endpoint};
-use crate::error::ErrorCode;
+use crate::{error::ErrorCode, net::is_certificate_disbelieved};
 
 /// A read that failed, with all its attempts. The cause is that of the last one.
 #[derive(Debug, Error)]
@@ -48,6 +48,8 @@ pub(super) enum Failure {
     NoNodes,
     #[error("{0} can't be reached")]
     Unreachable(Endpoint, #[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("the certificate of {0} is not believed; --ca names a file with the authorities to believe")]
+    Disbelieved(Endpoint, #[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("{0} was silent for {1:?}")]
     Silent(Endpoint, Duration),
     #[error("{0} answered {code}: {2}", code = .1.as_str())]
@@ -69,7 +71,9 @@ pub(super) enum Failure {
 impl Failure {
     pub(super) const fn code(&self) -> ErrorCode {
         match self {
-            Self::NoNodes | Self::Unreachable(..) | Self::Status(..) => ErrorCode::PeerUnavailable,
+            Self::NoNodes | Self::Unreachable(..) | Self::Disbelieved(..) | Self::Status(..) => {
+                ErrorCode::PeerUnavailable
+            }
             Self::Silent(..) => ErrorCode::DeadlineExceeded,
             Self::Refused(_, code, _) => *code,
             Self::TooLarge(..) => ErrorCode::TooLarge,
@@ -87,17 +91,35 @@ impl Failure {
             Self::Refused(_, code, _) => code.is_retryable(),
             // What a proxy says when the node behind it is away.
             Self::Status(_, status) => matches!(status, 502..=504),
-            Self::TooLarge(..) => false,
+            Self::Disbelieved(..) | Self::TooLarge(..) => false,
             #[cfg(feature = "grpc")]
             Self::NotText(_) | Self::Rpc(..) => false,
         }
+    }
+
+    /// What came of a connection, or of none.
+    pub(super) fn unconnected(
+        node: Endpoint,
+        error: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        let error = error.into();
+        if is_certificate_disbelieved(&*error) {
+            Self::Disbelieved(node, error)
+        } else {
+            Self::Unreachable(node, error)
+        }
+    }
+
+    /// Whether the node would say the same again, and another one may not.
+    pub(super) const fn is_final_there(&self) -> bool {
+        matches!(self, Self::Disbelieved(..))
     }
 
     /// Whether the node is to be asked last for a while. A node that answers at all is well: a database that
     /// is down looks the same from the others.
     pub(super) fn blames_node(&self) -> bool {
         match self {
-            Self::Unreachable(..) | Self::Status(..) => true,
+            Self::Unreachable(..) | Self::Disbelieved(..) | Self::Status(..) => true,
             // Within less, nobody could have answered.
             Self::Silent(_, patience) => *patience >= ATTEMPT_MIN,
             Self::Refused(_, code, _) => matches!(code, ErrorCode::ShuttingDown | ErrorCode::Overloaded),

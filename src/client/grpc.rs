@@ -115,10 +115,10 @@ fn failure(
         // What tonic's decoder says of a message above its limit.
         Code::OutOfRange => Failure::TooLarge(node, value_bytes_max),
         // A connection that was refused, or broke: tonic says either.
-        Code::Unavailable | Code::Unknown => Failure::Unreachable(node, status.into()),
+        Code::Unavailable | Code::Unknown => Failure::unconnected(node, status),
         // tonic keeps the cause of what went wrong at this end; what came over the wire has none. A node that stops says
         // GOAWAY, and what it does not take any more ends here as `Internal`.
-        _ if status.source().is_some() => Failure::Unreachable(node, status.into()),
+        _ if status.source().is_some() => Failure::unconnected(node, status),
         _ => Failure::Rpc(node, status),
     })
 }

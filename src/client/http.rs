@@ -125,7 +125,7 @@ impl HttpWire {
 
     fn unreachable(&self, error: reqwest::Error) -> Failure {
         // The URL holds the key, which belongs in no log.
-        Failure::Unreachable(self.endpoint.clone(), error.without_url().into())
+        Failure::unconnected(self.endpoint.clone(), error.without_url())
     }
 }
 

@@ -201,6 +201,11 @@ impl Nodes {
         candidates.nth(turn).map(|(node, _)| Arc::clone(node))
     }
 
+    /// Whether there are nodes that are not among those of `tried`.
+    pub(super) fn has_others_than(&self, tried: &[Arc<Node>]) -> bool {
+        self.known().iter().any(|node| !tried.iter().any(|tried| Arc::ptr_eq(tried, node)))
+    }
+
     /// The nodes of the newest list that names any; those that stay keep their standing and connections.
     fn known(&self) -> Arc<Box<[Arc<Node>]>> {
         // Whoever finds the lock taken goes on with the list that is there.

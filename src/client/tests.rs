@@ -25,6 +25,7 @@ enum Act {
     Down,
     Code(ErrorCode),
     Status(u16),
+    Disbelieved,
 }
 
 /// Nodes that do as they are told, and who was asked when.
@@ -94,6 +95,7 @@ impl Wire for FakeWire {
                 Act::Down => Err(Failure::Unreachable(node, "refused".into())),
                 Act::Code(code) => Err(Failure::Refused(node, code, String::new())),
                 Act::Status(status) => Err(Failure::Status(node, status)),
+                Act::Disbelieved => Err(Failure::Disbelieved(node, "unknown issuer".into())),
             }
         })
     }
@@ -171,6 +173,19 @@ async fn what_is_final_is_not_tried_again() {
     cluster.set("abc", Act::Absent);
     assert_eq!(get(&client).await.expect("an absence is no error"), None);
     assert_eq!(cluster.asked().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_certificate_that_is_not_believed_is_final_at_its_node() {
+    let (client, cluster) = client("abc");
+    cluster.set("abc", Act::Disbelieved);
+    let error = get(&client).await.expect_err("nobody is believed");
+    assert_eq!((error.code(), error.is_retryable()), (ErrorCode::PeerUnavailable, false));
+    let mut asked = cluster.asked();
+    asked.sort();
+    assert_eq!(asked, ["a", "b", "c"], "each is asked once");
+    cluster.set("c", Act::Value);
+    assert!(get(&client).await.expect("one is believed").is_some());
 }
 
 #[tokio::test(start_paused = true)]

@@ -19,6 +19,11 @@ use super::{
     threads::Threads,
 };
 
+/// How long a connection that is not there yet is waited for. While a server is away the pool tries again after half of
+/// that at most, so that its return is soon noticed; and a node and the one it asks instead can both say that there is
+/// none before a request's time is up.
+const CONNECTION_WAIT: Duration = Duration::from_millis(750);
+
 /// A database that is used through a pool of connections. Cloning shares the pool.
 #[derive(Clone, Debug)]
 pub struct Database {
@@ -71,7 +76,7 @@ impl Database {
             .min_idle(Some(1))
             // A connection does not wear out, and one that breaks is found out when it is taken.
             .max_lifetime(None)
-            .connection_timeout(config.statement_timeout)
+            .connection_timeout(config.statement_timeout.min(CONNECTION_WAIT))
             .error_handler(Box::new(LogErrors { place: place.to_string() }))
             .build(manager)
             .map_err(|error| open(Arc::new(error)))?;
@@ -195,7 +200,7 @@ impl Shared {
             return Err(DatabaseError::Gone { place: self.place.to_string(), source }.into());
         }
         let mut session = self.pool.get().map_err(|source| {
-            let (place, timeout) = (self.place.to_string(), self.statement_timeout);
+            let (place, timeout) = (self.place.to_string(), self.pool.connection_timeout());
             DatabaseError::Connection { place, timeout, source }
         })?;
         if let Err(error) = session.prepare(access, timeout) {

@@ -43,12 +43,14 @@ impl std::fmt::Display for CorsOrigin {
 
 /// What a browser keeps an answer to a preflight for, in seconds: two hours are the most that any does.
 const PREFLIGHT_SECONDS: HeaderValue = HeaderValue::from_static("7200");
-const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, OPTIONS");
+const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, PUT, DELETE, POST, OPTIONS");
 const REQUEST_HEADERS: HeaderValue = HeaderValue::from_static(
-    "authorization, cache-control, content-type, if-none-match, traceparent, x-request-id",
+    "authorization, cache-control, content-type, ggcache-min-position, if-match, if-none-match, traceparent, \
+     x-request-id",
 );
 const ANSWER_HEADERS: HeaderValue = HeaderValue::from_static(
-    "age, allow, cache-status, etag, ratelimit, ratelimit-policy, retry-after, traceparent, x-request-id",
+    "age, allow, cache-status, etag, ggcache-position, ratelimit, ratelimit-policy, retry-after, traceparent, \
+     x-request-id",
 );
 
 /// The origins of a node.
@@ -102,6 +104,7 @@ impl Cors {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gateway::{PlaneKind, routes_at};
 
     fn cors(origins: &[&str]) -> Cors {
         Cors::new(&origins.iter().map(|text| text.parse().expect("an origin")).collect::<Vec<_>>())
@@ -141,5 +144,20 @@ mod tests {
         assert!(named.varies() && !cors(&["*"]).varies() && !cors(&[]).varies());
         assert_eq!(cors(&["*"]).allows(&from("null")).expect("all"), "*");
         assert_eq!(cors(&[]).allows(&from("https://a.example")), None);
+    }
+
+    #[test]
+    fn a_page_may_send_what_the_routes_answer_and_see_what_they_say() {
+        let list = |text: HeaderValue| -> Vec<String> {
+            text.to_str().expect("text").split(',').map(|part| part.trim().to_owned()).collect()
+        };
+        let methods = list(METHODS);
+        for method in routes_at(PlaneKind::Api).flat_map(|route| route.methods) {
+            assert!(methods.contains(&method.to_string()), "{method}");
+        }
+        for name in ["if-match", "if-none-match", "ggcache-min-position"] {
+            assert!(list(REQUEST_HEADERS).contains(&name.to_owned()), "{name}");
+        }
+        assert!(list(ANSWER_HEADERS).contains(&"ggcache-position".to_owned()));
     }
 }

@@ -1,6 +1,6 @@
 //! `/api/v1/groups`: settings and figures of the groups.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Extension, Json, Router,
@@ -55,6 +55,21 @@ pub(super) struct GroupReport {
     negative_share: f64,
     /// Queries that this node has under way at most.
     load_budget: usize,
+    /// Keys of one query at most.
+    load_batch: usize,
+    /// For how long past its end a value is answered while it is loaded anew.
+    stale_while_revalidate_ms: u64,
+    /// For how long past its end a value is answered where the database fails.
+    stale_if_error_ms: u64,
+    /// Whether clients may write.
+    writable: bool,
+    /// Whether every change of the table is seen, by a log of changes.
+    logged: bool,
+    /// How old an answer may be where it is.
+    max_staleness_ms: u64,
+    /// How long ago this node last knew of every change; `null` without a log, or before the first look at it.
+    #[schema(required)]
+    staleness_ms: Option<u64>,
     /// Equal at nodes where the group is defined alike.
     digest: String,
     /// Values in memory.
@@ -143,7 +158,8 @@ pub(super) async fn list(
         example = json!({
             "name": "scores", "policy": "lru", "ttl_ms": 30000, "ttl_jitter": 0.1, "negative_ttl_ms": 5000,
             "hot_ttl_ms": 1000, "capacity_bytes": 67108864, "negative_share": 0.1, "load_budget": 16,
-            "digest": "1f6d0c8a3b597e24", "entries": 1, "bytes": 224, "negative_entries": 0, "negative_bytes": 0,
+            "load_batch": 256, "stale_while_revalidate_ms": 0, "stale_if_error_ms": 0, "writable": false, "logged": true,
+            "max_staleness_ms": 1000, "staleness_ms": 12, "digest": "1f6d0c8a3b597e24", "entries": 1, "bytes": 224, "negative_entries": 0, "negative_bytes": 0,
             "entry_bytes_max": 4194304, "hits": 12, "negative_hits": 0, "misses": 1, "hot_entries": 0,
             "hot_bytes": 0, "hot_hits": 0, "insertions": 1,
             "evictions": {"capacity": 0, "expired": 0, "invalidated": 0, "replaced": 0},
@@ -188,6 +204,16 @@ fn report(group: &Group) -> GroupReport {
         capacity_bytes: config.capacity,
         negative_share: config.negative_share,
         load_budget: config.load_budget,
+        load_batch: config.load_batch,
+        stale_while_revalidate_ms: config.stale_while_revalidate.as_millis() as u64,
+        stale_if_error_ms: config.stale_if_error.as_millis() as u64,
+        writable: group.is_writable(),
+        logged: group.is_logged(),
+        max_staleness_ms: config.max_staleness.as_millis() as u64,
+        staleness_ms: group
+            .staleness()
+            .filter(|staleness| *staleness < Duration::MAX)
+            .map(|staleness| staleness.as_millis() as u64),
         digest: format!("{:016x}", group.digest()),
         entries: stats.entries,
         bytes: stats.bytes,

@@ -1,6 +1,9 @@
 //! Bodies of requests, as JSON.
 
-use axum::{body::Bytes, extract::rejection::BytesRejection};
+use axum::{
+    body::Bytes,
+    extract::rejection::{BytesRejection, FailedToBufferBody},
+};
 use http::{HeaderMap, header};
 use serde::de::DeserializeOwned;
 
@@ -22,11 +25,17 @@ pub(super) fn read<T: DeserializeOwned>(
             "the body is JSON, and must say so; send the header content-type: application/json",
         ));
     }
-    let Ok(body) = body else {
-        let detail = format!("the body broke off, or has more than {bytes_max} bytes");
-        return Err(Problem::new(ErrorCode::TooLarge, detail));
-    };
-    parse(&body, expected)
+    if headers.contains_key(header::CONTENT_ENCODING) {
+        let detail = "the body is not decoded here; send it as it is, without content-encoding";
+        return Err(Problem::new(ErrorCode::UnsupportedMediaType, detail));
+    }
+    match body {
+        Ok(body) => parse(&body, expected),
+        Err(BytesRejection::FailedToBufferBody(FailedToBufferBody::LengthLimitError(_))) => {
+            Err(Problem::new(ErrorCode::TooLarge, format!("the body has more than {bytes_max} bytes")))
+        }
+        Err(_) => Err(Problem::new(ErrorCode::BadRequest, "the body broke off")),
+    }
 }
 
 /// How much of what is wrong with a body is told, in characters: it repeats the body's own words, however long.
@@ -61,6 +70,12 @@ fn is_json(headers: &HeaderMap) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+
+    use axum::{body::Body, extract::FromRequest as _};
+    use futures_util::stream;
+    use http::Request;
+
     use super::*;
 
     #[test]
@@ -73,6 +88,28 @@ mod tests {
             detail.len() < 600 && detail.contains("unknown field") && detail.contains("line 1"),
             "{detail}"
         );
+    }
+
+    #[tokio::test]
+    async fn a_body_that_is_too_large_is_told_from_one_that_broke_off() {
+        let told = async |body: Body, encoding: Option<&'static str>| {
+            let mut request = Request::new(body);
+            let json = header::HeaderValue::from_static("application/json");
+            request.headers_mut().insert(header::CONTENT_TYPE, json);
+            if let Some(encoding) = encoding {
+                let encoding = header::HeaderValue::from_static(encoding);
+                request.headers_mut().insert(header::CONTENT_ENCODING, encoding);
+            }
+            let headers = request.headers().clone();
+            let body = Bytes::from_request(request, &()).await;
+            read::<serde_json::Value>(&headers, body, 2 << 20, "{}").map_err(|problem| problem.code())
+        };
+        let broken = stream::iter([Ok("{"), Err(io::Error::other("reset"))]);
+        assert_eq!(told(Body::from_stream(broken), None).await, Err(ErrorCode::BadRequest));
+        // What the router takes at most, where a route says nothing else.
+        assert_eq!(told(Body::from(" ".repeat(3 << 20)), None).await, Err(ErrorCode::TooLarge));
+        assert_eq!(told(Body::from("{}"), Some("gzip")).await, Err(ErrorCode::UnsupportedMediaType));
+        assert!(told(Body::from("{}"), None).await.is_ok());
     }
 
     #[test]

@@ -19,7 +19,10 @@ pub(super) fn read_only() -> Response<GatewayBody> {
 }
 
 /// 405 of a method that no key answers.
-pub(super) fn method_not_allowed() -> Response<GatewayBody> {
+pub(super) fn method_not_allowed(is_writable: bool) -> Response<GatewayBody> {
+    if !is_writable {
+        return read_only();
+    }
     not_allowed("a key answers GET, HEAD, PUT, DELETE and OPTIONS", WRITABLE)
 }
 

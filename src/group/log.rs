@@ -185,6 +185,11 @@ impl LogCell {
             .flatten()
     }
 
+    /// Waits until somebody has looked at the log once, whatever that found. Cancel safe.
+    pub async fn looked_at(&self) {
+        self.until(|| self.ended.load(Ordering::SeqCst) > 0).await;
+    }
+
     /// Waits until `is_met`, which is asked after each look.
     async fn until(&self, is_met: impl Fn() -> bool) {
         loop {

@@ -91,6 +91,14 @@ impl Group {
         }
     }
 
+    /// Waits until it is known whether the group's table is in a log, which takes one look at its database. At once where
+    /// there can be no log. Cancel safe.
+    pub async fn log_looked_at(&self) {
+        if let Some(logged) = &self.logged {
+            logged.log.cell.looked_at().await;
+        }
+    }
+
     /// Up to where the log is applied here; `None` without one, or before the first look at it. To be read before a look
     /// into memory whose result it is to vouch for.
     pub fn cursor(&self) -> Option<Position> {

@@ -10,7 +10,7 @@ use crate::{
     time::{BootClock, Clock},
 };
 
-/// What a group takes from its node, beside its own [`GroupConfig`].
+/// What a group takes from its node, beside its own [`GroupConfig`](super::GroupConfig).
 #[derive(Clone, Copy, Debug)]
 pub struct GroupSettings {
     /// A digest of where the values come from and how they are rendered. Nodes keep each other's values only if
@@ -28,7 +28,7 @@ pub struct GroupSettings {
     pub peek: bool,
     /// Whether this node names its hottest keys when it leaves.
     pub handover: bool,
-    /// After standing still for so long, the group forgets what it has in memory; see [`Group::beat`].
+    /// After standing still for so long, the group forgets what it has in memory; see [`Group::beat`](super::Group::beat).
     pub pause_max: Duration,
     /// Flights of each side that may run at once.
     pub flights_max: usize,
@@ -65,7 +65,7 @@ pub struct GroupParts {
     pub tasks: Tasks,
     /// Where figures go.
     pub metrics: NodeMetrics,
-    /// The database's log of changes, if it may have one. It counts once [`Group::set_logged`] says so.
+    /// The database's log of changes, if it may have one. It counts once [`Group::set_logged`](super::Group::set_logged) says so.
     pub log: Option<GroupLog>,
     /// Changes the origin; `None` for a group that is read only.
     pub writer: Option<Arc<dyn Writer>>,

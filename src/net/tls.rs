@@ -23,7 +23,7 @@ use rustls::crypto::{CryptoProvider, ring};
 pub use config::{TlsConfig, TlsPlane};
 #[cfg(feature = "grpc")]
 pub use connect::{TlsConnect, TlsConnectError};
-pub use dial::Dialler;
+pub use dial::{Dialler, is_certificate_disbelieved};
 pub use files::TlsError;
 pub use identity::Identity;
 pub use plane::Tls;

@@ -166,10 +166,17 @@ impl Node {
         };
         // Nothing but the log keeps anything fresh.
         let hour = Duration::from_secs(3_600);
+        let (ttl, window) = match world.plan.is_short_lived {
+            true => (Duration::from_millis(30), hour),
+            false => (hour, Duration::ZERO),
+        };
         let config = GroupConfig {
             capacity: 1 << 20,
-            ttl: hour,
+            ttl,
             ttl_jitter: 0.0,
+            stale_while_revalidate: window,
+            stale_if_error: window,
+            refresh_ahead: if world.plan.is_short_lived { 0.5 } else { 0.0 },
             negative_ttl: hour,
             hot_ttl: hour,
             max_staleness: world.plan.staleness,

@@ -38,6 +38,8 @@ pub(super) struct Plan {
     /// The usual delay of a message and of a query, each way, and that of one in so many.
     pub(super) wire: Delay,
     pub(super) query: Delay,
+    /// Values live so shortly that most answers are from a stale window; else so long that only the log ends them.
+    pub(super) is_short_lived: bool,
     /// A node that has another definition of the group than the others.
     pub(super) alien: Option<usize>,
 }
@@ -70,6 +72,7 @@ impl Plan {
             read_pause: rng.u64(3..=10),
             wire: delay(rng, 60),
             query: delay(rng, 120),
+            is_short_lived: rng.u8(0..4) == 0,
             alien: (!is_calm && rng.u8(0..3) == 0).then(|| rng.usize(0..nodes)),
         }
     }

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use rustix::process::Signal;
+use rustix::{
+    fs::{CWD, FileType, Mode, mknodat},
+    process::Signal,
+};
 use serde_json::{Value as Json, json};
 
 use crate::support::{
@@ -241,6 +244,21 @@ async fn a_configuration_that_is_wrong_changes_nothing() {
     std::fs::remove_file(site.path("site.toml")).expect("it was there");
     assert_eq!(call(node).await.problem(), "bad_request");
     assert_eq!(node.get(ANNA).await.text(), "333");
+}
+
+#[tokio::test]
+async fn a_pipe_in_place_of_the_file_is_not_waited_for() {
+    let cluster = cluster(CONFIG, 1).await;
+    let node = &cluster.nodes[0];
+    let path = cluster.site.path("site.toml");
+    std::fs::remove_file(&path).expect("the file");
+    mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("a pipe");
+    let answer = call(node).await;
+    let told = answer.text();
+    assert!(answer.status == 400 && told.contains("no file that could be read again"), "{told}");
+    std::fs::remove_file(&path).expect("the pipe");
+    cluster.site.configure(CONFIG);
+    assert_eq!(reload(node).await["changed"], json!([]));
 }
 
 #[tokio::test]

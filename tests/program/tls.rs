@@ -197,9 +197,14 @@ async fn clients_come_by_https_and_see_a_new_certificate_without_a_restart() {
         read(&["get", "张三", "--deadline", "10s", "--api", &port], &["--ca", "certs/ca.pem"]);
     assert_eq!((code, value.as_str()), (Some(0), "333"), "{stderr}");
     for ca in [&[][..], &["--ca", "next/ca.pem"]] {
-        let (code, _, stderr) = read(&named, ca);
-        assert_eq!(code, Some(1), "{stderr}");
-        assert!(stderr.contains("certificate"), "{stderr}");
+        for grpc in [&[][..], &["--grpc"]] {
+            let (code, _, stderr) = read(&named, &[ca, grpc].concat());
+            assert_eq!(code, Some(1), "{stderr}");
+            // It would be no other in another attempt.
+            for part in ["in 1 attempt:", "--ca names", "invalid peer certificate"] {
+                assert!(stderr.contains(part), "{part}: {stderr}");
+            }
+        }
     }
     let (code, _, stderr) = read(&named, &["--ca", "certs/none.pem"]);
     assert!(code == Some(1) && stderr.contains("can't read certs/none.pem"), "{stderr}");

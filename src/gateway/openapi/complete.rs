@@ -27,7 +27,8 @@ pub(super) fn complete(document: &mut OpenApi, plane: PlaneKind) {
     add_components(components);
     sharpen(components);
     for item in document.paths.paths.values_mut() {
-        let parameters = item.get.as_mut().and_then(|get| get.parameters.as_mut()).into_iter().flatten();
+        let operations = [&mut item.get, &mut item.put, &mut item.delete].into_iter().flatten();
+        let parameters = operations.filter_map(|operation| operation.parameters.as_mut()).flatten();
         parameters.for_each(sharpen_parameter);
     }
     for route in routes_at(plane) {

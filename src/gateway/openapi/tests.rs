@@ -181,6 +181,24 @@ fn limits_are_those_in_force() {
     assert_eq!((&value["schema"]["type"], &value["schema"]["format"]), (&"string".into(), &"binary".into()));
 }
 
+#[test]
+fn a_key_in_base64url_is_described_wherever_it_is_taken() {
+    for plane in [PlaneKind::Api, PlaneKind::Admin] {
+        let document = parsed(plane);
+        let operations = document["paths"].as_object().expect("paths").values();
+        let operations = operations.flat_map(|item| item.as_object().expect("operations").values());
+        let parameters =
+            operations.flat_map(|operation| operation["parameters"].as_array().into_iter().flatten());
+        let mut count = 0;
+        for parameter in parameters.filter(|parameter| parameter["name"] == "key_b64") {
+            assert_eq!(parameter["schema"]["pattern"], complete::KEY_B64);
+            count += 1;
+        }
+        // Reads, with HEAD, writes, and who owns it.
+        assert!(count >= 5, "{count} at {plane:?}");
+    }
+}
+
 /// That an object has what its schema asks for, and nothing else.
 fn fits(example: &Json, schema: &Json, place: &str) {
     let (Some(example), Some(properties)) = (example.as_object(), schema["properties"].as_object()) else {

@@ -1,6 +1,6 @@
 //! The dialling end: whose certificates are believed, and which one is shown.
 
-use std::{fmt, path::Path, sync::Arc};
+use std::{fmt, io, path::Path, sync::Arc};
 
 use arc_swap::ArcSwap;
 use rustls::{
@@ -74,6 +74,22 @@ impl Dialler {
         config.alpn_protocols = vec![protocol.to_owned()];
         config
     }
+}
+
+/// Whether a connection failed because the other end's certificate is not believed: neither time nor another attempt
+/// changes that. `error` is looked through with all its causes, also those that `io::Error` keeps to itself.
+pub fn is_certificate_disbelieved(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(error) = error.downcast_ref::<Error>() {
+            return matches!(error, Error::InvalidCertificate(_));
+        }
+        next = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(held) => Some(held),
+            None => error.source(),
+        };
+    }
+    false
 }
 
 impl fmt::Debug for Dialler {
