@@ -26,9 +26,9 @@ use crate::{
 };
 
 /// Without a log of changes.
-const PLAIN: u8 = 1;
+pub(super) const PLAIN: u8 = 1;
 /// With what is needed of the callee's log. What is not needed is asked for in the older version, which all nodes know.
-const WITH_LOG: u8 = 2;
+pub(super) const WITH_LOG: u8 = 2;
 /// What versions to come may be called.
 const VERSIONS_MAX: u8 = 31;
 const ONLY_CACHED: u8 = 1;

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::{
-    frame::{read_batch, read_words, write_batch, write_words},
+    frame::{PLAIN, WITH_LOG, read_batch, read_words, write_batch, write_words},
     message::{HandoverMessage, InvalidateMessage, PeekManyMessage, PeekedMessage},
 };
 use crate::group::{HANDOVER_KEYS_MAX, PeekMany, PeerBatch};
@@ -26,14 +26,18 @@ pub(crate) fn fuzz_frames(data: &[u8]) {
             budget: BUDGET,
             digest: frame.digest,
             only_cached: frame.only_cached,
+            need: frame.need,
         };
         assert_eq!(read_batch(&write_batch(&batch)), Ok(frame));
     }
     if let Ok(words) = read_words(data, VALUE_BYTES_MAX) {
         let values = words.iter().filter_map(|word| word.as_ref().ok()?.as_ref()?.value.as_ref());
         assert!(values.map(|value| value.bytes().len()).sum::<usize>() <= data.len());
-        let digest = words.iter().find_map(|word| Some(word.as_ref().ok()?.as_ref()?.digest));
-        let again = read_words(&write_words(digest.unwrap_or(0), &words), VALUE_BYTES_MAX);
+        let mut answers = words.iter().filter_map(|word| word.as_ref().ok()?.as_ref());
+        // All answers of a message have the same.
+        let (digest, cursor) = answers.next().map_or((0, None), |answer| (answer.digest, answer.cursor));
+        let version = if cursor.is_some() { WITH_LOG } else { PLAIN };
+        let again = read_words(&write_words(version, digest, cursor, &words), VALUE_BYTES_MAX);
         assert_eq!(again.expect("what is written is read"), words);
     }
 }
