@@ -242,7 +242,7 @@ impl Node {
         });
     }
 
-    /// Starts what goes on in the background: expiry, metrics, and a look at the files for TLS.
+    /// Starts what goes on in the background: expiry, and a look at the files for TLS.
     fn keep_house(&self) {
         self.tasks.spawn(self.certificates.clone().watch(self.tasks.stopping().clone()));
         let (stopping, groups) = (self.tasks.stopping().clone(), Arc::clone(&self.groups));
@@ -255,12 +255,6 @@ impl Node {
                         tokio::task::yield_now().await;
                     }
                 }
-            }
-        });
-        let (stopping, metrics) = (self.tasks.stopping().clone(), self.metrics.clone());
-        self.tasks.spawn(async move {
-            while !wait(&stopping, Duration::from_secs(1)).await {
-                metrics.upkeep();
             }
         });
     }
