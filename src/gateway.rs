@@ -12,6 +12,7 @@ mod cors;
 mod directives;
 mod docs;
 mod encoding;
+mod etag;
 mod exchange;
 #[cfg(feature = "fuzzing")]
 mod fuzz;
@@ -65,8 +66,9 @@ use crate::{
     access::{Caller, Memo, Scope},
     cluster::ViewCell,
     error::ErrorCode,
-    group::{Groups, Peers},
-    net::{AtHand, Connection, Handler},
+    group::{Answer, Group, Groups, Peers},
+    head::RequestHead,
+    net::{AtHand, Connection, Handler, Lines},
     problem::{Problem, RequestId},
     telemetry::{
         NodeMetrics,
@@ -79,7 +81,7 @@ use directives::Directives;
 use exchange::{Exchange, carry};
 use layers::InFlight;
 use read::Read;
-use reply::NodeReply;
+use reply::{NodeReply, Told};
 use target::KeyTarget;
 use write::{KeyWrite, is_write, min_position};
 
@@ -161,28 +163,43 @@ impl Gateway {
 enum Next {
     /// It is answered.
     Answered(Response<GatewayBody>),
-    /// It is a read of a key that memory does not answer.
+    /// It is found in memory.
+    Hit(Hit),
+    /// It has to be waited for.
+    Wait(Wait),
+}
+
+/// A read of a key that memory answers.
+struct Hit {
+    group: Arc<Group>,
+    answer: Answer,
+    now: Moment,
+}
+
+/// What takes its time.
+enum Wait {
+    /// A read of a key that memory does not answer.
     Read(Read),
-    /// It changes a key.
+    /// A change of a key.
     Write(KeyWrite),
-    /// It goes to the router, with who sent it.
+    /// What the router answers, with who sent it.
     Route(Option<Caller>),
 }
 
 impl Shared {
     /// Looks at a request's head, and answers it if nothing has to be waited for.
-    fn look<B>(&self, request: &Request<B>, connection: &Connection<Memo>, exchange: &mut Exchange) -> Next {
+    fn look(&self, head: &RequestHead<'_>, connection: &Connection<Memo>, exchange: &mut Exchange) -> Next {
         if self.plane == PlaneKind::Admin
-            && let Err(detail) = self.parts.live.hosts(|hosts| hosts.check(request))
+            && let Err(detail) = self.parts.live.hosts(|hosts| hosts.check(head))
         {
             return Next::Answered(problem(Problem::new(ErrorCode::Forbidden, detail)));
         }
-        let uri = request.uri();
-        let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
-        let target = match target::parse(uri.path(), uri.query(), &self.parts.groups) {
-            _ if *request.method() == Method::OPTIONS => return Next::Answered(self.options(uri.path())),
-            None => return self.route(request, connection, exchange),
-            Some(target) if !is_read && !is_write(request.method()) => {
+        let &RequestHead { method, path, headers, .. } = head;
+        let is_read = matches!(*method, Method::GET | Method::HEAD);
+        let target = match target::parse(path, head.query, &self.parts.groups) {
+            _ if *method == Method::OPTIONS => return Next::Answered(self.options(path)),
+            None => return self.route(head, connection, exchange),
+            Some(target) if !is_read && !is_write(method) => {
                 let is_writable = target.is_ok_and(|target| target.group.is_writable());
                 return Next::Answered(keys::method_not_allowed(is_writable));
             }
@@ -195,13 +212,13 @@ impl Shared {
         let named = match &target {
             Ok(target) => Some(Cow::Borrowed(target.group.name().as_str())),
             Err(error) if error.names_groups() => Some(Cow::Borrowed("")),
-            Err(_) => target::group_in_path(uri.path()),
+            Err(_) => target::group_in_path(path),
         };
         let scope = if is_read { Scope::Read } else { Scope::Write };
         let wish = Wish { scope, group: named.as_deref(), known: group };
         // Read once for all that a hit needs it for, but for how long that took.
         let now = BootClock.now();
-        if let Err(refusal) = self.admit(request.headers(), wish, connection, now, exchange) {
+        if let Err(refusal) = self.admit(headers, wish, connection, now, exchange) {
             return Next::Answered(refusal.into_response());
         }
         let target = match target {
@@ -209,13 +226,13 @@ impl Shared {
             Err(error) => return Next::Answered(problem(error.into_problem())),
         };
         if !is_read {
-            return Next::Write(KeyWrite { group: target.group, key: target.key.into() });
+            return Next::Wait(Wait::Write(KeyWrite { group: target.group, key: target.key.into() }));
         }
-        let min_position = match min_position(request.headers()) {
+        let min_position = match min_position(headers) {
             Ok(position) => position,
             Err(refusal) => return Next::Answered(problem(refusal)),
         };
-        let directives = Directives::read(request.headers());
+        let directives = Directives::read(headers);
         let may_all = directives == Directives::default() || target.group.config().allow_no_cache;
         let directives = if may_all { directives } else { directives.without_loads() };
         if min_position.is_none()
@@ -223,30 +240,28 @@ impl Shared {
             && let Some((answer, now)) = target.group.cached_at(&target.key, now)
             && directives.accept(&answer, now)
         {
-            return Next::Answered(self.reply.answer(&target.group, answer, now, request.headers()));
+            return Next::Hit(Hit { group: target.group, answer, now });
         }
-        Next::Read(Read { group: target.group, key: target.key.into(), directives, min_position })
+        Next::Wait(Wait::Read(Read { group: target.group, key: target.key.into(), directives, min_position }))
     }
 
     /// As [`look`](Self::look), for what is no read of a key. Paths that nothing answers are the router's to say so of.
-    fn route<B>(&self, request: &Request<B>, connection: &Connection<Memo>, exchange: &mut Exchange) -> Next {
-        let path = request.uri().path();
-        let mut routes = routes_at(self.plane)
-            .filter(|route| route.is_of(path) && route.methods.contains(request.method()));
+    fn route(&self, head: &RequestHead<'_>, connection: &Connection<Memo>, exchange: &mut Exchange) -> Next {
+        let &RequestHead { method, path, headers, .. } = head;
+        let mut routes =
+            routes_at(self.plane).filter(|route| route.is_of(path) && route.methods.contains(method));
         let route = routes.next();
         let Some(scope) = route.and_then(|route| route.scope) else {
-            return match route
-                .map_or(Ok(()), |route| self.admit_anybody(route, connection, request.headers()))
-            {
-                Ok(()) => Next::Route(None),
+            return match route.map_or(Ok(()), |route| self.admit_anybody(route, connection, headers)) {
+                Ok(()) => Next::Wait(Wait::Route(None)),
                 Err(refusal) => Next::Answered(refusal.into_response()),
             };
         };
         let named = target::group_in_path(path);
         let known = named.as_deref().and_then(|name| self.parts.groups.get(name));
         let wish = Wish { scope, group: named.as_deref(), known: known.as_ref().map(|group| group.name()) };
-        match self.admit(request.headers(), wish, connection, BootClock.now(), exchange) {
-            Ok(caller) => Next::Route(Some(caller)),
+        match self.admit(headers, wish, connection, BootClock.now(), exchange) {
+            Ok(caller) => Next::Wait(Wait::Route(Some(caller))),
             Err(refusal) => Next::Answered(refusal.into_response()),
         }
     }
@@ -350,7 +365,7 @@ impl Shared {
         match read.answer(deadline).await {
             Ok(Some(answer)) => {
                 let now = read.group.now();
-                self.reply.answer(&read.group, answer, now, &headers)
+                self.reply.answer(&read.group, &answer, now, &headers)
             }
             Ok(None) => problem(Problem::new(
                 ErrorCode::NotCached,
@@ -370,39 +385,59 @@ impl Handler for Gateway {
         request: Request<Incoming>,
         connection: &Connection<Memo>,
     ) -> impl Future<Output = Response<GatewayBody>> + Send {
-        let mut exchange = Exchange::new(&request, &self.0.parts.live, self.0.plane);
-        let next = self.0.look(&request, connection, &mut exchange);
-        if let Next::Answered(response) = next {
-            return Either::Left(std::future::ready(exchange.finish_at_once(response)));
-        }
+        let head = RequestHead::from(&request);
+        let mut exchange = Exchange::new(&head, &self.0.parts.live, self.0.plane);
+        let at_once = |response| Either::Left(std::future::ready(response));
+        let wait = match self.0.look(&head, connection, &mut exchange) {
+            Next::Answered(response) => return at_once(exchange.finish_at_once(response)),
+            Next::Hit(Hit { group, answer, now }) => {
+                let response = self.0.reply.answer(&group, &answer, now, head.headers);
+                return at_once(exchange.finish_at_once(response));
+            }
+            Next::Wait(wait) => wait,
+        };
         let shared = Arc::clone(&self.0);
         // In a box: a hit, which is none of this, would be moved with room for all of it.
         Either::Right(Box::pin(async move {
             let (id, span) = (exchange.id.clone(), exchange.trace);
             let work = std::pin::pin!(async move {
-                match next {
-                    Next::Read(read) => shared.read(read, request.into_parts().0.headers, &id).await,
-                    Next::Write(write) => Box::pin(shared.write(write, request, &id)).await,
-                    Next::Route(caller) => Box::pin(shared.routed(request, caller, id)).await,
-                    Next::Answered(response) => response,
+                match wait {
+                    Wait::Read(read) => shared.read(read, request.into_parts().0.headers, &id).await,
+                    Wait::Write(write) => Box::pin(shared.write(write, request, &id)).await,
+                    Wait::Route(caller) => Box::pin(shared.routed(request, caller, id)).await,
                 }
             });
             exchange.finish(traced(span, work).await)
         }))
     }
 
-    fn at_hand(&self, request: &Request<()>, connection: &Connection<Memo>) -> AtHand<GatewayBody> {
-        if *request.method() != Method::GET || !target::is_of_key(request.uri().path()) {
+    fn at_hand(
+        &self,
+        head: &RequestHead<'_>,
+        connection: &Connection<Memo>,
+        lines: &mut Lines,
+    ) -> AtHand<GatewayBody> {
+        if *head.method != Method::GET || !target::is_of_key(head.path) {
             return AtHand::Unknown;
         }
-        let mut exchange = Exchange::new(request, &self.0.parts.live, self.0.plane);
-        let read = match self.0.look(request, connection, &mut exchange) {
+        let mut exchange = Exchange::new(head, &self.0.parts.live, self.0.plane);
+        let read = match self.0.look(head, connection, &mut exchange) {
             Next::Answered(response) => return AtHand::Answered(exchange.finish_at_once(response)),
+            Next::Hit(Hit { group, answer, now }) => {
+                return match self.0.reply.write(lines, &group, &answer, now, head.headers) {
+                    Told::Value(body) => {
+                        exchange.mark();
+                        exchange.write(lines);
+                        AtHand::Written(body)
+                    }
+                    Told::Problem(response) => AtHand::Answered(exchange.finish_at_once(response)),
+                };
+            }
+            Next::Wait(Wait::Read(read)) => read,
             // Not for a GET of a key.
-            Next::Write(_) | Next::Route(_) => return AtHand::Unknown,
-            Next::Read(read) => read,
+            Next::Wait(Wait::Write(_) | Wait::Route(_)) => return AtHand::Unknown,
         };
-        let (shared, headers) = (Arc::clone(&self.0), request.headers().clone());
+        let (shared, headers) = (Arc::clone(&self.0), head.headers.clone());
         AtHand::Later(Box::pin(async move {
             let (id, span) = (exchange.id.clone(), exchange.trace);
             let work = std::pin::pin!(shared.read(read, headers, &id));

@@ -21,9 +21,9 @@ use super::{
     Identity, LimitsConfig, Tls,
     guarded::{Guarded, Patience},
     pieces::Pieces,
-    quick::{self, AtHand},
+    quick::{self, AtHand, Lines},
 };
-use crate::task::Tasks;
+use crate::{head::RequestHead, task::Tasks};
 
 /// What a request came by.
 #[derive(Debug)]
@@ -54,8 +54,13 @@ pub trait Handler: Send + Sync + 'static {
     ) -> impl Future<Output = Response<Self::Body>> + Send;
 
     /// Answers a GET without a body, if that is known to be one that has an answer of known length. It is the same as
-    /// that of [`call`](Self::call).
-    fn at_hand(&self, _request: &Request<()>, _connection: &Connection<Self::Session>) -> AtHand<Self::Body> {
+    /// that of [`call`](Self::call). The head of an answer may be written to `lines`.
+    fn at_hand(
+        &self,
+        _head: &RequestHead<'_>,
+        _connection: &Connection<Self::Session>,
+        _lines: &mut Lines,
+    ) -> AtHand<Self::Body> {
         AtHand::Unknown
     }
 }

@@ -9,13 +9,17 @@ use std::{
     time::Duration,
 };
 
-use http_body_util::Full;
+use http::{Request, header};
+use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use proptest::prelude::*;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
-use crate::net::{LimitsConfig, Plane, serve};
+use crate::{
+    head::{AnswerHead as _, RequestHead},
+    net::{LimitsConfig, Plane, serve},
+};
 
 /// Answers with what it saw of a request.
 struct Mirror {
@@ -24,10 +28,10 @@ struct Mirror {
     quick: Arc<AtomicUsize>,
 }
 
-fn mirrored<B>(request: &Request<B>) -> Response<Full<Bytes>> {
-    let path = request.uri().path();
-    let mut text = format!("{} {} {:?}\n", request.method(), request.uri(), request.version());
-    for (name, value) in request.headers() {
+fn mirrored(head: &RequestHead<'_>) -> Response<Full<Bytes>> {
+    let path = head.path;
+    let mut text = format!("{} {:?} {path} {:?}\n", head.method, head.authority, head.query);
+    for (name, value) in head.headers {
         text.push_str(&format!("{name}: {}\n", value.as_bytes().escape_ascii()));
     }
     let (status, body) = match path {
@@ -55,16 +59,25 @@ impl Handler for Mirror {
         if request.uri().path() == "/later" {
             tokio::task::yield_now().await;
         }
-        mirrored(&request)
+        mirrored(&RequestHead::from(&request))
     }
 
-    fn at_hand(&self, request: &Request<()>, _: &Connection<()>) -> AtHand<Full<Bytes>> {
-        let response = mirrored(request);
-        if !self.is_quick || request.uri().path() == "/unknown" {
+    fn at_hand(&self, head: &RequestHead<'_>, _: &Connection<()>, lines: &mut Lines) -> AtHand<Full<Bytes>> {
+        let response = mirrored(head);
+        if !self.is_quick || head.path == "/unknown" {
             return AtHand::Unknown;
         }
         self.quick.fetch_add(1, Ordering::Relaxed);
-        if request.uri().path() != "/later" {
+        if head.query == Some("lines") {
+            lines.status(response.status());
+            lines.fixed(&header::VARY, "a");
+            lines.also(&header::VARY, "b");
+            lines.number(&header::AGE, 0);
+            let body = response.into_body();
+            let body = futures_util::FutureExt::now_or_never(body.collect()).expect("it is there");
+            return AtHand::Written(body.expect("never fails").to_bytes());
+        }
+        if head.path != "/later" {
             return AtHand::Answered(response);
         }
         AtHand::Later(Box::pin(async {
@@ -133,7 +146,9 @@ const PLAIN: &[u8] = b"GET /a?b=c HTTP/1.1\r\nHost: x\r\nX-Empty:\r\nx-twice: 1\
 #[tokio::test]
 async fn plain_requests_are_answered_here_and_others_by_hyper() {
     let planes = Planes::new().await;
-    for path in ["/none", "/empty", "/large", "/missing", "/odd", "/later", "/a%2Fb?c"] {
+    let paths = ["/none", "/empty", "/large", "/missing", "/odd", "/later", "/a%2Fb?c"];
+    let lines = ["/none?lines", "/empty?lines", "/large?lines", "/missing?lines", "/odd?lines", "/a?lines"];
+    for path in paths.into_iter().chain(lines) {
         let before = planes.quick.load(Ordering::Relaxed);
         let one = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: Keep-Alive\r\n\r\n").into_bytes();
         let [quick, hyper] = planes.answers(&[one.repeat(3)]).await;
@@ -167,7 +182,7 @@ async fn plain_requests_are_answered_here_and_others_by_hyper() {
     }
     assert_eq!(planes.quick.load(Ordering::Relaxed), before);
     let mut many = b"GET /a HTTP/1.1\r\n".to_vec();
-    many.extend_from_slice(&b"x: y\r\n".repeat(FIELDS_MAX + 1));
+    many.extend_from_slice(&b"x: y\r\n".repeat(33));
     many.extend_from_slice(b"\r\n");
     let [quick, hyper] = planes.answers(&[many]).await;
     assert_eq!(quick, hyper);
@@ -199,6 +214,9 @@ fn stream() -> impl Strategy<Value = Vec<u8>> {
         b"/large",
         b"/later",
         b"/unknown",
+        b"/a?lines",
+        b"/none?lines",
+        b"/large?lines",
         b"/%00",
         b"/\xff",
         b"/a b",
