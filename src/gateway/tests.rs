@@ -1,6 +1,7 @@
 //! A plane on a real socket, at a node that knows the others, or does not know them yet.
 
 mod access;
+mod quick;
 
 use std::{
     net::SocketAddr,
@@ -296,52 +297,6 @@ async fn a_client_says_how_its_read_is_to_be_answered() {
     ] {
         let (status, cache_status) = status(headers).await;
         assert!(status == 200 && cache_status.starts_with(expected), "{headers}: {status} {cache_status}");
-    }
-}
-
-#[tokio::test]
-async fn a_read_is_answered_alike_with_hyper_and_without() {
-    let site = Site::starting();
-    let address = site.serve().await;
-    known(&site);
-    // A length, though it is zero, is hyper's to read.
-    let told = async |line: &str, headers: &str, is_quick: bool| {
-        let mut connection = TcpStream::connect(address).await.expect("accepted");
-        let length = if is_quick { "" } else { "content-length: 0\r\n" };
-        let head = format!("{line} HTTP/1.1\r\nhost: localhost\r\nx-request-id: a\r\n{headers}{length}\r\n");
-        connection.write_all(head.as_bytes()).await.expect("sent");
-        connection.shutdown().await.expect("said");
-        let mut answer = Vec::new();
-        connection.read_to_end(&mut answer).await.expect("an answer");
-        let text = answer.escape_ascii().to_string();
-        let mut lines: Vec<_> = text.split(r"\r\n").map(str::to_owned).collect();
-        // A second may end between two answers.
-        lines.retain(|line| !line.starts_with("date: ") && !line.starts_with("age: "));
-        for line in lines.iter_mut().filter(|line| line.starts_with("cache-")) {
-            line.retain(|letter| !letter.is_ascii_digit());
-        }
-        lines
-    };
-    with(address, "GET", ANNA, "").await;
-    for line in
-        [ANNA, "/api?key=anna", "/api?key=", "/api/v1/groups/none/keys/anna", "/api/v1/groups/scores/keys/%"]
-    {
-        for method in ["GET", "PUT", "DELETE"] {
-            for (headers, status) in [
-                ("", 200),
-                ("ggcache-min-position: 0123456789abcdef-7\r\n", 200),
-                ("GGCache-Min-Position: a\r\n", 400),
-                ("ggcache-min-position:\r\n", 400),
-                ("cache-control: only-if-cached\r\nggcache-min-position: 0123456789abcdef-7\r\n", 504),
-                ("if-none-match: *\r\n", 304),
-            ] {
-                let line = format!("{method} {line}");
-                let quick = told(&line, headers, true).await;
-                assert_eq!(quick, told(&line, headers, false).await, "{line} {headers}");
-                let is_right = quick[0].contains(&format!(" {status} "));
-                assert!(line != "GET /api?key=anna" || is_right, "{headers}: {}", quick[0]);
-            }
-        }
     }
 }
 
