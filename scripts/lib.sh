@@ -97,6 +97,13 @@ need_mariadb() {
     done
 }
 
+# What the tests of a message queue need.
+need_nats() {
+    [[ -z ${GGCACHE_TEST_NATS:-} && ! -x /usr/sbin/nats-server ]] || return 0
+    ! command -v nats-server >/dev/null || return 0
+    install_idle "NATS" nats-server
+}
+
 # What a build with --features mysql links to.
 need_mysql_library() {
     [[ ! -e /usr/include/mariadb/mysql.h && ! -e /usr/include/mysql/mysql.h ]] || return 0

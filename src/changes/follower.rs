@@ -252,6 +252,9 @@ impl<S: ChangeStore + ?Sized> Follower<S> {
 
     async fn read(&self, applied: Applied) -> Result<Applied, StoreError> {
         let page = call(self.store.read(applied.seq)).await?;
+        if is_other(applied, page.log) {
+            return Err(StoreError::Broken(applied.seq));
+        }
         let is_gone = page.floor > applied.seq;
         // The row before has been removed, and nothing after it.
         let is_first = page.floor == applied.seq;
@@ -275,6 +278,9 @@ impl<S: ChangeStore + ?Sized> Follower<S> {
 
     async fn skip(&self, applied: Applied, target: u64) -> Result<Applied, StoreError> {
         let touched = call(self.store.touched(applied.seq, target)).await?;
+        if is_other(applied, touched.log) {
+            return Err(StoreError::Broken(applied.seq));
+        }
         for source in &touched.sources {
             self.sources.apply(source, target, &Change::Prefix(Vec::new()));
         }
@@ -355,6 +361,11 @@ impl<S: ChangeStore + ?Sized> Follower<S> {
             }
         }
     }
+}
+
+/// Whether rows are of another log than the one that is applied: the database was restored since the look.
+fn is_other(applied: Applied, log: Option<LogId>) -> bool {
+    log != Some(applied.log) && !omitted(Step::LogId)
 }
 
 fn differ(one: Option<i64>, other: Option<i64>) -> bool {

@@ -21,6 +21,11 @@ pub enum InstallError {
     Server(String),
     #[error("table {table:?}: {reason}")]
     Table { table: String, reason: String },
+    #[error(
+        "table {0:?}: it is no table but a view or the like, and can't have triggers; its groups go by ttl and by \
+         keys:invalidate"
+    )]
+    View(String),
     #[error("the database failed")]
     Database(#[from] DatabaseError),
 }
@@ -87,8 +92,16 @@ impl<'a> Installation<'a> {
                     script.fill(template, &names);
                 }
             }
+            let mut tables = Vec::new();
             for tracked in self.tracked {
-                let table = table_name(turn, &tracked.source.table, may_run)?;
+                tables.push(match table_name(turn, &tracked.source.table, may_run) {
+                    // The others need not wait for it, if there are any.
+                    Err(InstallError::View(_)) if self.tracked.len() > 1 => None,
+                    table => Some(table?),
+                });
+            }
+            for (tracked, table) in self.tracked.iter().zip(tables) {
+                let Some(table) = table else { continue };
                 let there = triggers_of(turn, &tracked.source.table)?;
                 let triggers = Triggers::new(kind, tracked);
                 if !missing(kind, tracked, &there).is_empty() {
@@ -165,7 +178,10 @@ impl<'a> Installation<'a> {
         self.run(|turn| {
             let mut all = Vec::new();
             for Tracked { source, .. } in self.tracked {
-                unseen(turn, &source.table, &mut all)?;
+                match table_name(turn, &source.table, false) {
+                    Err(error @ InstallError::View(_)) => all.push(error.to_string()),
+                    _ => unseen(turn, &source.table, &mut all)?,
+                }
             }
             Ok(all)
         })
@@ -287,8 +303,6 @@ fn table_name(turn: &mut Turn<'_>, table: &str, may_run: bool) -> Result<String,
     let wrong = |reason: &str| InstallError::Table { table: table.to_owned(), reason: reason.to_owned() };
     let kind = turn.kind();
     let quoted = kind.quoted(table);
-    let not_a_table = "it is no table but a view or the like, and can't have these triggers; a group has to read \
-                       the table itself";
     match kind {
         DatabaseKind::Sqlite => {
             let statement = Statement::new(
@@ -298,7 +312,7 @@ fn table_name(turn: &mut Turn<'_>, table: &str, may_run: bool) -> Result<String,
             let found = rows.first().map(|row| row.text(0)).transpose().map_err(DatabaseError::from)?;
             match found {
                 Some("table") => Ok(format!("main.{quoted}")).map(|_| quoted),
-                Some(_) => Err(wrong(not_a_table)),
+                Some(_) => Err(InstallError::View(table.to_owned())),
                 None => Err(wrong("it is not there")),
             }
         }
@@ -311,7 +325,7 @@ fn table_name(turn: &mut Turn<'_>, table: &str, may_run: bool) -> Result<String,
             let row = rows.first().ok_or_else(|| wrong("it is not there"))?;
             let text = |at| row.text(at).map_err(DatabaseError::from);
             if !matches!(text(0)?, "r" | "p") {
-                return Err(wrong(not_a_table));
+                return Err(InstallError::View(table.to_owned()));
             }
             if may_run && row.integer(2).map_err(DatabaseError::from)? == 0 {
                 let owner = text(3)?;
@@ -336,7 +350,7 @@ fn table_name(turn: &mut Turn<'_>, table: &str, may_run: bool) -> Result<String,
             let rows = turn.query(&statement.bind(table))?;
             let row = rows.first().ok_or_else(|| wrong("it is not there"))?;
             if row.text(0).map_err(DatabaseError::from)? != "BASE TABLE" {
-                return Err(wrong(not_a_table));
+                return Err(InstallError::View(table.to_owned()));
             }
             let engine = row.text(1).map_err(DatabaseError::from)?;
             if !engine.eq_ignore_ascii_case("InnoDB") {

@@ -224,7 +224,7 @@ fn read(turn: &mut Turn<'_>, after: u64) -> Result<Page, DatabaseError> {
     let (table, seq) = log_table(turn.kind());
     let limit = PAGE_ROWS + 1;
     let statement = Statement::new(format!(
-        "SELECT c.floor, l.seq, l.tbl, l.col, l.kind, l.k, l.stamp FROM gg_ctl AS c LEFT JOIN \
+        "SELECT c.floor, l.seq, l.tbl, l.col, l.kind, l.k, l.stamp, c.log_id FROM gg_ctl AS c LEFT JOIN \
          (SELECT {seq} AS seq, tbl, col, kind, k, stamp FROM {table} WHERE {seq} >= "
     ))
     .bind(number(after))
@@ -232,6 +232,7 @@ fn read(turn: &mut Turn<'_>, after: u64) -> Result<Page, DatabaseError> {
     let mut page = Page::default();
     for row in turn.query(&statement)? {
         page.floor = unsigned(row.integer(0)?);
+        page.log = Some(LogId(row.integer(7)? as u64));
         if row.is_null(1) {
             continue;
         }
@@ -265,8 +266,14 @@ fn touched(turn: &mut Turn<'_>, after: i64, up_to: i64) -> Result<Touched, Datab
         let source = Source { table: row.text(0)?.to_owned(), key_column: row.text(1)?.to_owned() };
         touched.sources.push(source);
     }
-    let stamp = Statement::new(format!("SELECT stamp FROM {table} WHERE {seq} = ")).bind(up_to);
-    touched.stamp = turn.query(&stamp)?.first().map(|row| row.integer(0)).transpose()?;
+    // The last thing, so that all of the above was this log's.
+    let last = Statement::new(format!(
+        "SELECT c.log_id, l.stamp FROM gg_ctl AS c LEFT JOIN {table} AS l ON l.{seq} = "
+    ));
+    if let Some(row) = turn.query(&last.bind(up_to))?.first() {
+        touched.log = Some(LogId(row.integer(0)? as u64));
+        touched.stamp = if row.is_null(1) { None } else { Some(row.integer(1)?) };
+    }
     Ok(touched)
 }
 

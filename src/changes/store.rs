@@ -72,6 +72,8 @@ pub enum Relayed {
 /// Rows of the log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Page {
+    /// The log; `None` if it is gone.
+    pub log: Option<LogId>,
     /// The stamp of the row before, if it is there.
     pub before: Option<i64>,
     /// The rows up to this one were removed.
@@ -83,6 +85,8 @@ pub struct Page {
 /// What many rows are about.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Touched {
+    /// The log; `None` if it is gone.
+    pub log: Option<LogId>,
     /// Their sources.
     pub sources: Vec<Source>,
     /// The last one's stamp, if it is there.

@@ -36,6 +36,8 @@ struct State {
     log: Vec<LogRow>,
     locked: bool,
     away: bool,
+    /// What the log's id is right after the next look.
+    restored: Option<u64>,
     not_logged: Option<String>,
     looks: u64,
     asked: u64,
@@ -76,8 +78,10 @@ impl ChangeStore for Memory {
             state.looks += 1;
             let ids = || state.outbox.iter().map(|(id, _)| *id);
             let waiting = ids().min().zip(ids().max());
+            let log = LogId(state.log_id);
+            state.log_id = state.restored.take().unwrap_or(state.log_id);
             Seen {
-                log: LogId(state.log_id),
+                log,
                 head: state.head,
                 stamp: state.log.last().map(|row| row.stamp),
                 floor: state.floor,
@@ -104,6 +108,7 @@ impl ChangeStore for Memory {
 
     fn read(&self, after: u64) -> BoxFuture<'_, Result<Page, StoreError>> {
         self.state(move |state| Page {
+            log: Some(LogId(state.log_id)),
             before: state.log.iter().find(|row| row.seq == after).map(|row| row.stamp),
             floor: state.floor,
             rows: state.log.iter().filter(|row| row.seq > after).take(2).cloned().collect(),
@@ -112,6 +117,7 @@ impl ChangeStore for Memory {
 
     fn touched(&self, _: u64, up_to: u64) -> BoxFuture<'_, Result<Touched, StoreError>> {
         self.state(move |state| Touched {
+            log: Some(LogId(state.log_id)),
             sources: vec![source()],
             stamp: state.log.iter().find(|row| row.seq == up_to).map(|row| row.stamp),
         })
@@ -321,6 +327,23 @@ async fn what_can_not_be_followed_resets() {
         position(8, 10),
     );
     assert_eq!(told.await, ["10 x"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rows_of_another_log_are_not_taken_for_those_of_this_one() {
+    // Some rows, and so many that only their tables are asked for.
+    for head in [1, 200_000] {
+        let site = Site::start(|state| state.log_id = 7).await;
+        site.told.take();
+        {
+            let mut state = site.store.0.lock();
+            state.restored = Some(8);
+            state.head = head;
+            state.log.push(LogRow { seq: head, source: source(), change: Some(key("x")), stamp: 0 });
+        }
+        site.settle().await;
+        assert_eq!((site.told.take(), site.at()), (vec![format!("reset {head}")], position(8, head)));
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -23,12 +23,13 @@ use super::{
     GatewayParts, axum_problem,
     etag::EntityTag,
     groups, json_body,
-    keys::GroupInPath,
+    keys::{GroupInPath, PositionHeader},
     layers::{self, Deadline},
     no_view,
     reply::{ABSENT, NodeReply},
     routed_problem, routes,
     wire_key::WireKey,
+    write::min_position,
 };
 use crate::{
     cluster::ViewCell,
@@ -83,7 +84,7 @@ pub(super) struct Parts {
     path = routes::BATCH_GET,
     operation_id = "batchGetKeys",
     tag = "keys",
-    params(GroupInPath),
+    params(GroupInPath, PositionHeader),
     request_body = BatchRequest,
     responses((
         status = 200,
@@ -108,6 +109,10 @@ pub(super) async fn batch_get(
         Ok(keys) => keys,
         Err(problem) => return routed_problem(problem),
     };
+    let position = match min_position(&headers) {
+        Ok(position) => position,
+        Err(problem) => return routed_problem(problem),
+    };
     if parts.views.is_provisional() {
         return routed_problem(no_view());
     }
@@ -116,7 +121,10 @@ pub(super) async fn batch_get(
         let detail = format!("{BATCHES_MAX} batches are under way at this node");
         return axum_problem(ErrorCode::Overloaded, detail);
     };
-    let answers = group.get_many(&keys, VALUES_BYTES_MAX, deadline).await;
+    let answers = match position {
+        None => group.get_many(&keys, VALUES_BYTES_MAX, deadline).await,
+        Some(position) => group.get_many_at(&keys, position, VALUES_BYTES_MAX, deadline).await,
+    };
     let now = group.now();
     let results = keys.iter().zip(answers).map(|(key, answer)| {
         let name = WireKey::from_bytes(key.as_bytes());

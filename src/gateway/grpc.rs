@@ -19,12 +19,13 @@ use super::{
     layers::InFlight,
     no_view,
     reply::{ABSENT, NodeReply},
+    write::min_position,
 };
 use crate::{
     access::Scope,
     cluster::ViewCell,
     error::ErrorCode,
-    group::{Answer, Group, Groups, check_key},
+    group::{Answer, Group, Groups, Position, check_key},
     net::Client,
     problem::{Problem, RequestId},
     rpc::{
@@ -122,9 +123,11 @@ impl GGroupCache for ClientRpcs {
         let group = self.admitted(&group, &metadata, client)?;
         let key = key.as_bytes();
         check_key(key).map_err(|error| refused(ErrorCode::BadRequest, error.to_string()))?;
-        let answer = match group.cached(key) {
+        let position = min_position(metadata.as_ref()).map_err(|problem| rpc::problem_status(&problem))?;
+        let found = if position.is_none() { group.cached(key) } else { None };
+        let answer = match found {
             Some(answer) => answer,
-            None => self.missed(&group, key, &metadata).await?,
+            None => self.missed(&group, key, position, &metadata).await?,
         };
         match answer.value {
             Some(value) => Ok(Response::new(ggroupcachepb::Response { value: value.bytes().clone() })),
@@ -161,7 +164,14 @@ impl ClientRpcs {
         })
     }
 
-    async fn missed(&self, group: &Arc<Group>, key: &[u8], metadata: &MetadataMap) -> Result<Answer, Status> {
+    /// What memory did not answer, or may not where a position is named.
+    async fn missed(
+        &self,
+        group: &Arc<Group>,
+        key: &[u8],
+        position: Option<Position>,
+        metadata: &MetadataMap,
+    ) -> Result<Answer, Status> {
         let Some(_place) = self.in_flight.enter() else {
             return Err(rpc::problem_status(&self.in_flight.full()));
         };
@@ -171,7 +181,12 @@ impl ClientRpcs {
         let asked =
             read_timeout(metadata).map_err(|error| refused(ErrorCode::BadRequest, error.to_string()))?;
         let timeout = asked.map_or(self.request_timeout, |asked| asked.min(self.request_timeout));
-        let read = group.miss(key, Instant::now() + timeout).await;
+        let deadline = Instant::now() + timeout;
+        let read = match position {
+            None => group.miss(key, deadline).await,
+            // Rare, and so in a box.
+            Some(position) => Box::pin(group.get_at(key, position, deadline)).await,
+        };
         read.map_err(|error| rpc::problem_status(&self.reply.problem(group, &error, &RequestId::new())))
     }
 }

@@ -3,7 +3,7 @@
 pub(super) mod document;
 mod parameters;
 
-pub(super) use parameters::{GroupInPath, KeyInQuery};
+pub(super) use parameters::{GroupInPath, KeyInQuery, PositionHeader};
 
 use http::{HeaderValue, Response, header};
 

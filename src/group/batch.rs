@@ -45,6 +45,29 @@ impl Group {
         bytes_max: usize,
         deadline: Instant,
     ) -> Vec<Result<Answer, GetError>> {
+        self.read_many(keys, false, bytes_max, deadline).await
+    }
+
+    /// As [`get_many`](Self::get_many), with nothing older than `position`, which a write answered. Cancel safe.
+    pub async fn get_many_at(
+        self: &Arc<Self>,
+        keys: &[Key],
+        position: Position,
+        bytes_max: usize,
+        deadline: Instant,
+    ) -> Vec<Result<Answer, GetError>> {
+        let is_fresh = !self.caught_up(position, deadline).await;
+        self.read_many(keys, is_fresh, bytes_max, deadline).await
+    }
+
+    /// With `is_fresh`, nothing comes from memory.
+    async fn read_many(
+        self: &Arc<Self>,
+        keys: &[Key],
+        is_fresh: bool,
+        bytes_max: usize,
+        deadline: Instant,
+    ) -> Vec<Result<Answer, GetError>> {
         let begun = self.clock.now();
         let mut bytes = 0;
         let mut results: Vec<Option<Landing>> = Vec::with_capacity(keys.len());
@@ -53,6 +76,8 @@ impl Group {
         for (at, key) in keys.iter().enumerate() {
             let found = if bytes > bytes_max {
                 Some(Err(GetError::TooLargeTogether(bytes_max)))
+            } else if is_fresh {
+                None
             } else {
                 self.cached(key.as_bytes()).map(Ok)
             };
@@ -63,7 +88,7 @@ impl Group {
             results.push(found);
         }
         let wanted = missing.keys().map(|key| self.wanted((*key).clone())).collect();
-        let landings = self.fetch_many(wanted, bytes_max.saturating_sub(bytes), deadline).await;
+        let landings = self.fetch_many(wanted, is_fresh, bytes_max.saturating_sub(bytes), deadline).await;
         for (places, landing) in missing.into_values().zip(landings) {
             for at in places {
                 let landing = match &landing {
@@ -89,13 +114,14 @@ impl Group {
     async fn fetch_many(
         self: &Arc<Self>,
         mut wanted: Vec<Wanted>,
+        is_fresh: bool,
         bytes_max: usize,
         deadline: Instant,
     ) -> Vec<Landing> {
         let view = self.peers.views().load_full();
         let mut bytes = 0;
-        if !self.may_serve(self.clock.now()) {
-            // Nobody's memory is known to be current: one query answers.
+        if is_fresh || !self.may_serve(self.clock.now()) {
+            // Nobody's memory is wanted, or known to be current: one query answers.
             let keys: Vec<Key> = wanted.into_iter().map(|wanted| wanted.key).collect();
             return self.fly_many_as_owner(&keys, true, deadline).await;
         }

@@ -69,7 +69,7 @@ pub(super) async fn read_on(world: Arc<World>, tokens: Arc<Tokens>) {
             }
             80..86 => read(&world, &node, key, Kind::Fresh).await,
             86..91 => read(&world, &node, key, Kind::InMemory).await,
-            _ => read_many(&world, &node).await,
+            _ => read_many(&world, &node, tokens.one(&world).filter(|_| world.chance(50))).await,
         }
     }
 }
@@ -143,16 +143,27 @@ async fn read(world: &Arc<World>, node: &Arc<Node>, number: usize, kind: Kind) {
     }
 }
 
-async fn read_many(world: &Arc<World>, node: &Arc<Node>) {
+async fn read_many(world: &Arc<World>, node: &Arc<Node>, token: Option<Token>) {
     let numbers: Vec<usize> = (0..world.plan.keys).collect();
     let keys: Vec<_> = numbers.iter().map(|number| key(*number)).collect();
-    let bounds: Vec<_> = numbers.iter().map(|number| Bounds::now(world, node, *number)).collect();
+    let mut bounds: Vec<_> = numbers.iter().map(|number| Bounds::now(world, node, *number)).collect();
+    if let Some(Token { written, .. }) = token {
+        bounds[written.key]
+            .all
+            .push((written.at, "the client had written at that moment, and sent the token"));
+    }
     world.note(node.index, "is asked for all keys", 0, 0);
     let deadline = Instant::now() + PATIENCE;
+    let asking = async {
+        match token {
+            None => node.group.get_many(&keys, usize::MAX, deadline).await,
+            Some(token) => node.group.get_many_at(&keys, token.position, usize::MAX, deadline).await,
+        }
+    };
     let answers = tokio::select! {
         biased;
         () = node.crashed.cancelled() => return,
-        answers = node.group.get_many(&keys, usize::MAX, deadline) => answers,
+        answers = asking => answers,
     };
     for ((number, bounds), answer) in numbers.into_iter().zip(bounds).zip(answers) {
         match answer {

@@ -110,7 +110,8 @@ impl ChangeStore for LogStore {
                 let change = Some(row.change.clone());
                 Some(LogRow { seq, source: tracked().source, change, stamp: row.stamp })
             });
-            Page { rows: rows.collect(), before: data.row(after).map(|row| row.stamp), floor: data.floor }
+            let before = data.row(after).map(|row| row.stamp);
+            Page { log: Some(data.id), rows: rows.collect(), before, floor: data.floor }
         }))
     }
 
@@ -118,7 +119,7 @@ impl ChangeStore for LogStore {
         Box::pin(self.trip(move || {
             let state = self.world.database.state.lock();
             let stamp = state.data.row(up_to).map(|row| row.stamp);
-            Touched { sources: vec![tracked().source], stamp }
+            Touched { log: Some(state.data.id), sources: vec![tracked().source], stamp }
         }))
     }
 

@@ -45,9 +45,12 @@ on_each! {
     what_is_printed_runs_in_the_databases_own_client
     installing_again_changes_nothing
     names_are_nothing_but_names
+    views_are_left_out
     a_flood_becomes_one_row
+    a_flood_waits_for_nobody
     retention_leaves_the_last_row
     invalidations_go_the_same_way
+    what_the_guide_says_a_writer_may_do
     no_row_is_lost
     triggers_that_go_are_missed
 }
@@ -148,6 +151,25 @@ async fn installing_again_changes_nothing(kind: DatabaseKind) {
     assert_eq!(texts(&relayed(&site.store(), 0).await), ["a"]);
 }
 
+/// A view can have no triggers, and keeps no other table from having them.
+async fn views_are_left_out(kind: DatabaseKind) {
+    let site = Site::with_table(kind);
+    site.sql("CREATE VIEW w AS SELECT k, v FROM t");
+    let view =
+        Tracked { source: Source { table: "w".into(), key_column: "k".into() }, key_type: KeyType::Text };
+    let (database, both) = (site.open(1), vec![view.clone(), tracked().remove(0)]);
+    let installation = Installation::new(&database, &both);
+    installation.execute(&installation.installation(true).expect("it can be made")).expect("it is made");
+    let unseen = installation.unseen().expect("an answer");
+    assert!(unseen.iter().any(|line| line.contains("\"w\"") && line.contains("view")), "{unseen:?}");
+    let found = site.store().inspect(&both).await.expect("an answer");
+    assert!(found[0].is_some() && found[1].is_none(), "{found:?}");
+    let alone = [view];
+    let refused =
+        Installation::new(&database, &alone).installation(true).expect_err("there is nothing to make");
+    assert!(refused.to_string().contains("view"), "{refused}");
+}
+
 async fn names_are_nothing_but_names(kind: DatabaseKind) {
     let site = Site::new(kind);
     let (table, column) = (r#"a"b`c'; DROP TABLE x; {column} $$ -- "#.trim_end(), r#"k'"`\ {table}"#);
@@ -194,6 +216,56 @@ async fn a_flood_becomes_one_row(kind: DatabaseKind) {
     assert_eq!(store.look().await.expect("a look").waiting, None);
 }
 
+/// Transactions that are open before, among and behind the rows of a flood.
+async fn a_flood_waits_for_nobody(kind: DatabaseKind) {
+    if kind == DatabaseKind::Sqlite {
+        // One transaction at a time writes.
+        return;
+    }
+    let site = Site::with_table(kind);
+    site.install();
+    let store = site.store();
+    let numbers = |from: u32, to: u32| match kind {
+        DatabaseKind::Mysql => format!("SELECT seq, CONCAT('k', seq), 1 FROM seq_{from}_to_{to}"),
+        _ => format!("SELECT g, 'k' || g, 1 FROM generate_series({from}, {to}) AS g"),
+    };
+    let open = |id: u32| {
+        let (database, insert) = (site.open(1), format!("INSERT INTO t VALUES ({id}, 'open{id}', 1)"));
+        let (written, is_written) = std::sync::mpsc::channel();
+        let (release, is_released) = std::sync::mpsc::channel::<()>();
+        let holder = std::thread::spawn(move || {
+            let work = database.run_here(Access::Write, Duration::from_secs(60), |turn| {
+                turn.transaction(|turn| {
+                    turn.batch(&insert)?;
+                    written.send(()).expect("the test waits");
+                    is_released.recv().expect("the test goes on");
+                    Ok::<_, DatabaseError>(())
+                })
+            });
+            work.expect("a transaction");
+        });
+        is_written.recv().expect("it is written");
+        (release, holder)
+    };
+    let mut holders = vec![open(1)];
+    site.sql(&format!("INSERT INTO t {}", numbers(100, 12_100)));
+    holders.push(open(2));
+    assert_eq!(texts(&relayed(&store, 0).await), ["*"], "rows of one statement only");
+    site.sql(&format!("INSERT INTO t {}", numbers(20_000, 27_000)));
+    holders.push(open(3));
+    site.sql(&format!("INSERT INTO t {}", numbers(30_000, 37_000)));
+    holders.push(open(4));
+    assert_eq!(texts(&relayed(&store, 1).await), ["*"], "with a row among them that is not committed");
+    assert_eq!(store.look().await.expect("a look").waiting, None);
+    for (release, holder) in holders {
+        release.send(()).expect("the holder waits");
+        tokio::task::spawn_blocking(move || holder.join().expect("it ends")).await.expect("it ends");
+    }
+    let mut late = texts(&relayed(&store, 2).await);
+    late.sort();
+    assert_eq!(late, ["open1", "open2", "open3", "open4"], "none is lost");
+}
+
 async fn retention_leaves_the_last_row(kind: DatabaseKind) {
     let site = Site::with_table(kind);
     site.install();
@@ -229,6 +301,24 @@ async fn invalidations_go_the_same_way(kind: DatabaseKind) {
         (texts.len(), texts[249].as_str(), &texts[250..]),
         (252, "k249\0", &["p*".into(), "*".into()][..])
     );
+}
+
+/// The statements of docs/queue.md, beside a change that is rolled back.
+async fn what_the_guide_says_a_writer_may_do(kind: DatabaseKind) {
+    let site = Site::with_table(kind);
+    site.install();
+    let heading = match kind {
+        DatabaseKind::Sqlite => "-- SQLite",
+        DatabaseKind::Postgres => "-- PostgreSQL",
+        DatabaseKind::Mysql => "-- MySQL, MariaDB",
+    };
+    let guide = include_str!("../../docs/queue.md").lines().skip_while(|line| *line != heading).skip(1);
+    let inserts: Vec<_> = guide.take_while(|line| line.starts_with("INSERT INTO gg_outbox ")).collect();
+    assert_eq!(inserts.len(), 2, "a key, and all keys");
+    let inserts = inserts.concat().replace("'students', 'name'", "'t', 'k'");
+    site.sql(&format!("BEGIN; {inserts} ROLLBACK"));
+    site.sql(&format!("BEGIN; {} COMMIT", inserts.replace("'anna'", "'é'")));
+    assert_eq!(texts(&relayed(&site.store(), 0).await), ["é", "*"]);
 }
 
 async fn triggers_that_go_are_missed(kind: DatabaseKind) {

@@ -125,6 +125,62 @@ async fn who_has_written_reads_it_at_every_node() {
 }
 
 #[tokio::test]
+async fn a_position_holds_for_many_keys_at_once() {
+    let cluster = cluster().await;
+    let batch = "/api/v1/groups/scores/keys:batchGet";
+    let (json, keys) = ("content-type: application/json\r\n", r#"{"keys":["anna","bert","carl"]}"#);
+    for round in 0..20 {
+        let writer = &cluster.nodes[round % 3];
+        let seen = position(&put(writer, "carl", "", &round.to_string()).await);
+        let headers = format!("{json}ggcache-min-position: {seen}\r\n");
+        for node in &cluster.nodes {
+            let results = send(node, "POST", batch, &headers, keys).await.json()["results"].clone();
+            let values = [0, 1, 2].map(|at| results[at]["value"].as_str().unwrap_or("none").to_owned());
+            assert_eq!(
+                values,
+                ["333", "222", &round.to_string()],
+                "round {round} at {}: {results}",
+                node.name
+            );
+        }
+    }
+    let wrong = format!("{json}ggcache-min-position: 17\r\n");
+    let wrong = send(&cluster.nodes[0], "POST", batch, &wrong, keys).await;
+    assert_eq!((wrong.status, wrong.problem().as_str()), (400, "bad_request"));
+}
+
+#[cfg(feature = "grpc")]
+#[tokio::test]
+async fn a_position_holds_over_grpc() {
+    use ggcache::rpc::ggroupcachepb::{Request, g_group_cache_client::GGroupCacheClient};
+    use tonic::{Code, transport::Endpoint};
+
+    let cluster = cluster().await;
+    let mut clients = Vec::new();
+    for node in &cluster.nodes {
+        let endpoint = Endpoint::from_shared(format!("http://{}", node.api())).expect("an address");
+        clients.push(GGroupCacheClient::new(endpoint.connect().await.expect("it listens")));
+    }
+    let get = async |client: &GGroupCacheClient<_>, position: &str| {
+        let mut request = tonic::Request::new(Request { group: "scores".to_owned(), key: "anna".to_owned() });
+        request.metadata_mut().insert("ggcache-min-position", position.parse().expect("text"));
+        client
+            .clone()
+            .get(request)
+            .await
+            .map(|found| found.into_inner().value)
+            .map_err(|status| status.code())
+    };
+    for round in 0..20 {
+        let seen = position(&put(&cluster.nodes[round % 3], "anna", "", &round.to_string()).await);
+        for client in &clients {
+            assert_eq!(get(client, &seen).await.as_deref(), Ok(round.to_string().as_bytes()));
+        }
+    }
+    assert_eq!(get(&clients[0], "17").await, Err(Code::InvalidArgument));
+}
+
+#[tokio::test]
 async fn a_write_is_carried_out_only_under_its_condition() {
     let cluster = cluster().await;
     let [one, two, _] = cluster.nodes.as_slice() else { panic!("there are three") };

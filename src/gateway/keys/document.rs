@@ -3,7 +3,7 @@
 
 use super::{
     super::{openapi::Binary, routes},
-    parameters::{GroupInPath, KeyInPath, KeyInQuery, ReadHeaders, WriteHeaders},
+    parameters::{GroupInPath, KeyInPath, KeyInQuery, PositionHeader, ReadHeaders, WriteHeaders},
 };
 
 /// Reads a value
@@ -15,7 +15,7 @@ use super::{
     path = routes::KEY,
     operation_id = "getKey",
     tag = "keys",
-    params(GroupInPath, KeyInPath, ReadHeaders),
+    params(GroupInPath, KeyInPath, ReadHeaders, PositionHeader),
     responses(
         (status = 200, description = "The value", content(
             (inline(Binary) = "application/octet-stream"),
@@ -36,7 +36,7 @@ pub(in super::super) fn get_key() {}
     path = routes::KEY_IN_QUERY,
     operation_id = "getKeyByQuery",
     tag = "keys",
-    params(KeyInQuery, ReadHeaders),
+    params(KeyInQuery, ReadHeaders, PositionHeader),
     responses(
         (status = 200, description = "The value", content(
             (inline(Binary) = "application/octet-stream"),

@@ -51,6 +51,13 @@ pub(in super::super) struct ReadHeaders {
     /// `no-cache`: not from memory, the database is asked. `only-if-cached`: from memory, or not at all.
     #[param(rename = "Cache-Control", nullable = false, example = "no-cache")]
     cache_control: Option<String>,
+}
+
+/// What a reader has seen already, or written.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "it is read by its derive")]
+pub(in super::super) struct PositionHeader {
     /// What a write answered as `GGCache-Position`: the answer is no older than that.
     #[param(
         rename = "GGCache-Min-Position",
