@@ -12,12 +12,14 @@ mod cors;
 mod directives;
 mod docs;
 mod encoding;
+mod etag;
 mod exchange;
 #[cfg(feature = "fuzzing")]
 mod fuzz;
 mod groups;
 #[cfg(feature = "grpc")]
 mod grpc;
+mod handler;
 mod health;
 mod hosts;
 mod invalidate;
@@ -41,7 +43,6 @@ use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use axum::{Router, body::Body};
 use bytes::Bytes;
-use futures_util::future::Either;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use hyper::body::Incoming;
@@ -65,10 +66,11 @@ use crate::{
     access::{Caller, Memo, Scope},
     cluster::ViewCell,
     error::ErrorCode,
-    group::{Groups, Peers},
-    net::{Connection, Handler},
+    group::{Answer, Group, Groups, Peers},
+    head::RequestHead,
+    net::Connection,
     problem::{Problem, RequestId},
-    telemetry::{NodeMetrics, trace},
+    telemetry::NodeMetrics,
     time::{BootClock, Clock as _, Moment},
 };
 use admission::{Refusal, Wish};
@@ -158,33 +160,43 @@ impl Gateway {
 enum Next {
     /// It is answered.
     Answered(Response<GatewayBody>),
-    /// It is a read of a key that memory does not answer.
+    /// It is found in memory.
+    Hit(Hit),
+    /// It has to be waited for.
+    Wait(Wait),
+}
+
+/// A read of a key that memory answers.
+struct Hit {
+    group: Arc<Group>,
+    answer: Answer,
+    now: Moment,
+}
+
+/// What takes its time.
+enum Wait {
+    /// A read of a key that memory does not answer.
     Read(Read),
-    /// It changes a key.
+    /// A change of a key.
     Write(KeyWrite),
-    /// It goes to the router, with who sent it.
+    /// What the router answers, with who sent it.
     Route(Option<Caller>),
 }
 
 impl Shared {
     /// Looks at a request's head, and answers it if nothing has to be waited for.
-    fn look(
-        &self,
-        request: &Request<Incoming>,
-        connection: &Connection<Memo>,
-        exchange: &mut Exchange,
-    ) -> Next {
+    fn look(&self, head: &RequestHead<'_>, connection: &Connection<Memo>, exchange: &mut Exchange) -> Next {
         if self.plane == PlaneKind::Admin
-            && let Err(detail) = self.parts.live.hosts(|hosts| hosts.check(request))
+            && let Err(detail) = self.parts.live.hosts(|hosts| hosts.check(head))
         {
             return Next::Answered(problem(Problem::new(ErrorCode::Forbidden, detail)));
         }
-        let uri = request.uri();
-        let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
-        let target = match target::parse(uri.path(), uri.query(), &self.parts.groups) {
-            _ if *request.method() == Method::OPTIONS => return Next::Answered(self.options(uri.path())),
-            None => return self.route(request, connection, exchange),
-            Some(target) if !is_read && !is_write(request.method()) => {
+        let &RequestHead { method, path, headers, .. } = head;
+        let is_read = matches!(*method, Method::GET | Method::HEAD);
+        let target = match target::parse(path, head.query, &self.parts.groups) {
+            _ if *method == Method::OPTIONS => return Next::Answered(self.options(path)),
+            None => return self.route(head, connection, exchange),
+            Some(target) if !is_read && !is_write(method) => {
                 let is_writable = target.is_ok_and(|target| target.group.is_writable());
                 return Next::Answered(keys::method_not_allowed(is_writable));
             }
@@ -197,13 +209,13 @@ impl Shared {
         let named = match &target {
             Ok(target) => Some(Cow::Borrowed(target.group.name().as_str())),
             Err(error) if error.names_groups() => Some(Cow::Borrowed("")),
-            Err(_) => target::group_in_path(uri.path()),
+            Err(_) => target::group_in_path(path),
         };
         let scope = if is_read { Scope::Read } else { Scope::Write };
         let wish = Wish { scope, group: named.as_deref(), known: group };
         // Read once for all that a hit needs it for, but for how long that took.
         let now = BootClock.now();
-        if let Err(refusal) = self.admit(request.headers(), wish, connection, now, exchange) {
+        if let Err(refusal) = self.admit(headers, wish, connection, now, exchange) {
             return Next::Answered(refusal.into_response());
         }
         let target = match target {
@@ -211,13 +223,13 @@ impl Shared {
             Err(error) => return Next::Answered(problem(error.into_problem())),
         };
         if !is_read {
-            return Next::Write(KeyWrite { group: target.group, key: target.key.into() });
+            return Next::Wait(Wait::Write(KeyWrite { group: target.group, key: target.key.into() }));
         }
-        let min_position = match min_position(request.headers()) {
+        let min_position = match min_position(headers) {
             Ok(position) => position,
             Err(refusal) => return Next::Answered(problem(refusal)),
         };
-        let directives = Directives::read(request.headers());
+        let directives = Directives::read(headers);
         let may_all = directives == Directives::default() || target.group.config().allow_no_cache;
         let directives = if may_all { directives } else { directives.without_loads() };
         if min_position.is_none()
@@ -225,35 +237,28 @@ impl Shared {
             && let Some((answer, now)) = target.group.cached_at(&target.key, now)
             && directives.accept(&answer, now)
         {
-            return Next::Answered(self.reply.answer(&target.group, answer, now, request.headers()));
+            return Next::Hit(Hit { group: target.group, answer, now });
         }
-        Next::Read(Read { group: target.group, key: target.key.into(), directives, min_position })
+        Next::Wait(Wait::Read(Read { group: target.group, key: target.key.into(), directives, min_position }))
     }
 
     /// As [`look`](Self::look), for what is no read of a key. Paths that nothing answers are the router's to say so of.
-    fn route(
-        &self,
-        request: &Request<Incoming>,
-        connection: &Connection<Memo>,
-        exchange: &mut Exchange,
-    ) -> Next {
-        let path = request.uri().path();
-        let mut routes = routes_at(self.plane)
-            .filter(|route| route.is_of(path) && route.methods.contains(request.method()));
+    fn route(&self, head: &RequestHead<'_>, connection: &Connection<Memo>, exchange: &mut Exchange) -> Next {
+        let &RequestHead { method, path, headers, .. } = head;
+        let mut routes =
+            routes_at(self.plane).filter(|route| route.is_of(path) && route.methods.contains(method));
         let route = routes.next();
         let Some(scope) = route.and_then(|route| route.scope) else {
-            return match route
-                .map_or(Ok(()), |route| self.admit_anybody(route, connection, request.headers()))
-            {
-                Ok(()) => Next::Route(None),
+            return match route.map_or(Ok(()), |route| self.admit_anybody(route, connection, headers)) {
+                Ok(()) => Next::Wait(Wait::Route(None)),
                 Err(refusal) => Next::Answered(refusal.into_response()),
             };
         };
         let named = target::group_in_path(path);
         let known = named.as_deref().and_then(|name| self.parts.groups.get(name));
         let wish = Wish { scope, group: named.as_deref(), known: known.as_ref().map(|group| group.name()) };
-        match self.admit(request.headers(), wish, connection, BootClock.now(), exchange) {
-            Ok(caller) => Next::Route(Some(caller)),
+        match self.admit(headers, wish, connection, BootClock.now(), exchange) {
+            Ok(caller) => Next::Wait(Wait::Route(Some(caller))),
             Err(refusal) => Next::Answered(refusal.into_response()),
         }
     }
@@ -357,7 +362,7 @@ impl Shared {
         match read.answer(deadline).await {
             Ok(Some(answer)) => {
                 let now = read.group.now();
-                self.reply.answer(&read.group, answer, now, &headers)
+                self.reply.answer(&read.group, &answer, now, &headers)
             }
             Ok(None) => problem(Problem::new(
                 ErrorCode::NotCached,
@@ -365,45 +370,6 @@ impl Shared {
             )),
             Err(error) => problem(self.reply.problem(&read.group, &error, id)),
         }
-    }
-}
-
-impl Handler for Gateway {
-    type Session = Memo;
-    type Body = GatewayBody;
-
-    fn call(
-        &self,
-        request: Request<Incoming>,
-        connection: &Connection<Memo>,
-    ) -> impl Future<Output = Response<GatewayBody>> + Send {
-        let mut exchange = Exchange::new(&request, &self.0.parts.live, self.0.plane);
-        let next = self.0.look(&request, connection, &mut exchange);
-        if let Next::Answered(response) = next {
-            // Who was not let in has nothing logged.
-            if let Some((trace, begun)) = exchange.trace.filter(|_| exchange.is_admitted) {
-                trace::mark("request", trace, begun.elapsed());
-            }
-            return Either::Left(std::future::ready(exchange.finish(response)));
-        }
-        let shared = Arc::clone(&self.0);
-        // In a box: a hit, which is none of this, would be moved with room for all of it.
-        Either::Right(Box::pin(async move {
-            let (id, span) = (exchange.id.clone(), exchange.trace);
-            let work = std::pin::pin!(async move {
-                match next {
-                    Next::Read(read) => shared.read(read, request.into_parts().0.headers, &id).await,
-                    Next::Write(write) => Box::pin(shared.write(write, request, &id)).await,
-                    Next::Route(caller) => Box::pin(shared.routed(request, caller, id)).await,
-                    Next::Answered(response) => response,
-                }
-            });
-            let response = match span {
-                Some((context, _)) => trace::rooted("request", context, work).await,
-                None => work.await,
-            };
-            exchange.finish(response)
-        }))
     }
 }
 

@@ -211,7 +211,7 @@ impl Group {
         }
         let hash = self.store.hash(key);
         let answer = self.store.get(hash, key, begun)?;
-        self.refresh_ahead(hash, key, &answer);
+        self.refresh_ahead(hash, key, &answer, begun);
         self.story(key, &answer);
         let now = self.clock.now();
         self.metrics.request(Some(answer.outcome), now.saturating_since(begun));
@@ -236,7 +236,7 @@ impl Group {
         // Never a copy: whoever asks takes this node for the owner, and would keep a copy of the copy.
         let answer = match self.store.get_own(hash, key, now).filter(|_| may_serve) {
             Some(answer) => {
-                self.refresh_ahead(hash, key, &answer);
+                self.refresh_ahead(hash, key, &answer, now);
                 answer
             }
             None => self.fly_as_owner(hash, key, !may_serve, deadline).await?,

@@ -22,7 +22,7 @@
 //! ```
 //!
 //! The layers, from the inside out; a lower one never names a higher one, and `tests/tidy.rs` holds them to it:
-//! `time`, `error`, `codec`, `problem`, `rpc`, `settings`, `task`, `telemetry`, `limit`, `net`, `access` may be used by all; then
+//! `time`, `error`, `codec`, `head`, `problem`, `rpc`, `settings`, `task`, `telemetry`, `limit`, `net`, `access` may be used by all; then
 //! [`cache`] and [`cluster`], which are pure; [`database`], connections to databases; [`group`], the read-through algorithm; the adapters [`origin`], [`changes`],
 //! [`transport`], [`discovery`] and [`gateway`], which never name each other; [`config`]; [`client`], which is for applications;
 //! [`app`], which joins them; [`cli`].
@@ -44,6 +44,7 @@ pub mod error;
 pub mod fuzz;
 pub mod gateway;
 pub mod group;
+pub mod head;
 pub mod limit;
 pub mod net;
 pub mod origin;

@@ -63,6 +63,8 @@ pub struct GroupBucket(Arc<Bucket>);
 pub struct Limiter {
     /// Whether there is any limit but the origin's.
     is_on: AtomicBool,
+    /// Whether there is one for groups.
+    has_group: AtomicBool,
     rules: ArcSwap<Rules>,
     /// What the rules were made from. Held while they change.
     given: Mutex<Given>,
@@ -130,6 +132,7 @@ impl Limiter {
         });
         Self {
             is_on: AtomicBool::new(rules.is_on()),
+            has_group: AtomicBool::new(rules.group.is_some()),
             rules: ArcSwap::from_pointee(rules),
             given: Mutex::new(given),
             global: Bucket::default(),
@@ -154,8 +157,9 @@ impl Limiter {
         let mut given = self.given.lock();
         change(&mut given);
         let rules = Rules::new(&given, Some(&self.rules.load()));
-        let is_on = rules.is_on();
+        let (is_on, has_group) = (rules.is_on(), rules.group.is_some());
         self.rules.store(Arc::new(rules));
+        self.has_group.store(has_group, Ordering::Release);
         self.is_on.store(is_on, Ordering::Release);
     }
 
@@ -167,6 +171,11 @@ impl Limiter {
     /// Whether there is any limit on requests, so that it matters whose they are.
     pub fn is_on(&self) -> bool {
         self.is_on.load(Ordering::Acquire)
+    }
+
+    /// Whether there is a limit for groups, so that it matters which one a request is about.
+    pub fn has_group(&self) -> bool {
+        self.has_group.load(Ordering::Acquire)
     }
 
     /// Counts a request of `caller`, for a key of the group whose bucket is given, and says whether it may go on.

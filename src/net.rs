@@ -8,12 +8,14 @@ mod guarded;
 #[cfg(feature = "grpc")]
 mod http2;
 mod pieces;
+mod quick;
 mod server;
 mod tls;
 
 pub use config::LimitsConfig;
 #[cfg(feature = "grpc")]
 pub use http2::{Client, LongLived};
+pub use quick::{AtHand, Lines};
 pub use server::{Connection, Handler, Plane, Rpcs, serve, serve_with};
 #[cfg(test)]
 pub(crate) use tls::{Authority, Terms};

@@ -9,10 +9,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, header};
+use http::{HeaderName, HeaderValue, Response, header};
 use serde::Serialize;
 
-use crate::error::ErrorCode;
+use crate::{
+    error::ErrorCode,
+    head::{AnswerHead, hex},
+};
 
 /// The media type of a problem.
 pub const MEDIA_TYPE: &str = "application/problem+json";
@@ -48,15 +51,11 @@ impl RequestId {
         is_fine.then(|| Self(Id::Given(text.clone())))
     }
 
-    /// As a header's value.
-    pub fn to_header(&self) -> HeaderValue {
+    /// Sets a field of an answer to it.
+    pub fn write(&self, name: &HeaderName, head: &mut impl AnswerHead) {
         match &self.0 {
-            Id::Given(text) => text.clone(),
-            Id::Own(number) => {
-                const HEX: &[u8; 16] = b"0123456789abcdef";
-                let text: [u8; 16] = std::array::from_fn(|at| HEX[(number >> (60 - 4 * at)) as usize & 15]);
-                HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("0"))
-            }
+            Id::Given(text) => head.value(name, text),
+            Id::Own(number) => head.text(name, &hex(*number)),
         }
     }
 }
@@ -191,7 +190,9 @@ mod tests {
     fn ids_differ_and_read_alike_everywhere() {
         let id = RequestId::new();
         assert_ne!(id, RequestId::new());
-        assert_eq!(id.to_header(), id.to_string());
+        let mut response = Response::new(());
+        id.write(&header::ETAG, &mut response);
+        assert_eq!(response.headers()[header::ETAG], id.to_string());
     }
 
     #[test]

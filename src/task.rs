@@ -47,8 +47,7 @@ impl Tasks {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let stop = self.stop.clone();
-        let alarm = Alarm { name, stop };
+        let alarm = Alarm { name, tasks: self.clone() };
         self.tracker.spawn(async move {
             let _alarm = alarm;
             future.await;
@@ -67,6 +66,7 @@ impl Tasks {
 
     /// Tells every task to end.
     pub fn stop(&self) {
+        self.close();
         self.stop.cancel();
     }
 
@@ -80,14 +80,14 @@ impl Tasks {
 /// Stops the node when a critical task ends early, by return or by panic.
 struct Alarm {
     name: &'static str,
-    stop: CancellationToken,
+    tasks: Tasks,
 }
 
 impl Drop for Alarm {
     fn drop(&mut self) {
-        if !self.stop.is_cancelled() {
+        if !self.tasks.stop.is_cancelled() {
             tracing::error!(task = self.name, "a critical task ended; the node stops");
-            self.stop.cancel();
+            self.tasks.stop();
         }
     }
 }

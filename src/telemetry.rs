@@ -1,6 +1,7 @@
 //! What a node tells about itself: logs, metrics and traces. Every layer but the pure ones may use it.
 
 mod config;
+mod durations;
 pub mod field;
 mod logging;
 mod metrics;

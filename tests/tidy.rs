@@ -14,8 +14,20 @@ mod tidy {
 }
 
 /// The bottom rows. Adapters and what is above them may use all of it.
-const GROUND: &[&str] =
-    &["access", "codec", "error", "limit", "net", "problem", "rpc", "settings", "task", "telemetry", "time"];
+const GROUND: &[&str] = &[
+    "access",
+    "codec",
+    "error",
+    "head",
+    "limit",
+    "net",
+    "problem",
+    "rpc",
+    "settings",
+    "task",
+    "telemetry",
+    "time",
+];
 const GROUP: &[&str] = &["cache", "cluster", "error", "settings", "task", "telemetry", "time"];
 const ADAPTERS: &[&str] = &["changes", "discovery", "gateway", "origin", "transport"];
 /// Below the adapters, and so open to each of them.
@@ -27,13 +39,14 @@ const LAYERS: &[(&str, &[&[&str]])] = &[
     ("time", &[]),
     ("error", &[]),
     ("codec", &[]),
+    ("head", &[]),
     ("settings", &[]),
     ("task", &[]),
-    ("problem", &[&["error"]]),
+    ("problem", &[&["error", "head"]]),
     ("rpc", &[&["error", "problem"]]),
     ("telemetry", &[&["settings"]]),
-    ("limit", &[&["error", "problem", "settings", "telemetry", "time"]]),
-    ("net", &[&["settings", "task"]]),
+    ("limit", &[&["error", "head", "problem", "settings", "telemetry", "time"]]),
+    ("net", &[&["head", "settings", "task"]]),
     ("access", &[&["codec", "error", "problem", "settings"]]),
     ("cache", &[&["time"]]),
     ("cluster", &[&["time"]]),
@@ -66,6 +79,8 @@ const CRATE_OWNERS: &[(&str, &[&str])] = &[
     // Certificates are made for a trial only, by a command.
     ("rcgen", &["cli"]),
     ("reqwest", &["client", "transport"]),
+    ("httparse", &["net"]),
+    ("httpdate", &["net"]),
     ("rustls", &["net"]),
     ("rustls_native_certs", &["net"]),
     ("socket2", &["net"]),

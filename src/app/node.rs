@@ -244,7 +244,7 @@ impl Node {
         });
     }
 
-    /// Starts what goes on in the background: expiry, audits, metrics, and a look at the files for TLS.
+    /// Starts what goes on in the background: expiry, audits, and a look at the files for TLS.
     fn keep_house(&self) {
         self.tasks.spawn(self.certificates.clone().watch(self.tasks.stopping().clone()));
         let (stopping, groups) = (self.tasks.stopping().clone(), Arc::clone(&self.groups));
@@ -268,12 +268,6 @@ impl Node {
                     () = stopping.cancelled() => return,
                     _ = audits => {}
                 }
-            }
-        });
-        let (stopping, metrics) = (self.tasks.stopping().clone(), self.metrics.clone());
-        self.tasks.spawn(async move {
-            while !wait(&stopping, Duration::from_secs(1)).await {
-                metrics.upkeep();
             }
         });
     }

@@ -105,7 +105,8 @@ impl Admission {
         };
         let decision = match &allowed {
             Ok(_) => {
-                let bucket = wish.known.map(|group| self.bucket(group));
+                let known = wish.known.filter(|_| self.limiter.has_group());
+                let bucket = known.map(|group| self.bucket(group));
                 self.limiter.check(key, bucket.as_ref(), now)
             }
             // What belongs to all is not used up by who may have nothing.
@@ -164,7 +165,7 @@ impl Refusal {
             Self::Access(error) => {
                 response.headers_mut().insert(header::WWW_AUTHENTICATE, error.challenge());
             }
-            Self::Rate(decision) => decision.write(response.headers_mut()),
+            Self::Rate(decision) => decision.write(&mut response),
         }
         response
     }

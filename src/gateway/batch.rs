@@ -20,11 +20,13 @@ use tokio::sync::Semaphore;
 use utoipa::ToSchema;
 
 use super::{
-    GatewayParts, axum_problem, groups, json_body,
+    GatewayParts, axum_problem,
+    etag::EntityTag,
+    groups, json_body,
     keys::{GroupInPath, PositionHeader},
     layers::{self, Deadline},
     no_view,
-    reply::{self, ABSENT, NodeReply},
+    reply::{ABSENT, NodeReply},
     routed_problem, routes,
     wire_key::WireKey,
     write::min_position,
@@ -232,11 +234,11 @@ impl BatchFacts {
     fn new(group: &Group, answer: &Answer, value: &Value, now: Moment) -> Self {
         let config = group.config();
         let own = config.content_type.as_deref();
-        let etag = reply::etag(value.tag(), false);
+        let etag = EntityTag::new(value.tag(), false);
         Self {
             outcome: answer.outcome,
             content_type: own.unwrap_or(value.kind().media_type()).to_owned(),
-            etag: etag.to_str().unwrap_or_default().to_owned(),
+            etag: etag.as_str().to_owned(),
             age_seconds: answer.age(now).as_secs(),
             ttl_seconds: answer.remaining(now).as_secs(),
         }

@@ -5,8 +5,10 @@
 
 use std::str::FromStr;
 
-use http::{HeaderMap, HeaderValue, Request, header};
+use http::{HeaderMap, HeaderValue, header};
 use thiserror::Error;
+
+use crate::head::{AnswerHead, RequestHead};
 
 /// An origin that may read answers: `https://app.example`, or `*` for every one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,13 +44,13 @@ impl std::fmt::Display for CorsOrigin {
 }
 
 /// What a browser keeps an answer to a preflight for, in seconds: two hours are the most that any does.
-const PREFLIGHT_SECONDS: HeaderValue = HeaderValue::from_static("7200");
-const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, PUT, DELETE, POST, OPTIONS");
-const REQUEST_HEADERS: HeaderValue = HeaderValue::from_static(
+static PREFLIGHT_SECONDS: HeaderValue = HeaderValue::from_static("7200");
+static METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, PUT, DELETE, POST, OPTIONS");
+static REQUEST_HEADERS: HeaderValue = HeaderValue::from_static(
     "authorization, cache-control, content-type, ggcache-min-position, if-match, if-none-match, traceparent, \
      x-request-id",
 );
-const ANSWER_HEADERS: HeaderValue = HeaderValue::from_static(
+static ANSWER_HEADERS: HeaderValue = HeaderValue::from_static(
     "age, allow, cache-status, etag, ggcache-position, ratelimit, ratelimit-policy, retry-after, traceparent, \
      x-request-id",
 );
@@ -83,20 +85,20 @@ impl Cors {
     }
 
     /// Whether the request is a browser's question before it sends another one.
-    pub(super) fn is_preflight<B>(request: &Request<B>) -> bool {
-        request.method() == http::Method::OPTIONS
-            && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
+    pub(super) fn is_preflight(request: &RequestHead<'_>) -> bool {
+        *request.method == http::Method::OPTIONS
+            && request.headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
     }
 
     /// Adds to an answer what `allows` has said of it.
-    pub(super) fn decorate(allowed: HeaderValue, is_preflight: bool, headers: &mut HeaderMap) {
-        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, allowed);
+    pub(super) fn decorate(allowed: &HeaderValue, is_preflight: bool, head: &mut impl AnswerHead) {
+        head.value(&header::ACCESS_CONTROL_ALLOW_ORIGIN, allowed);
         if is_preflight {
-            headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, METHODS);
-            headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, REQUEST_HEADERS);
-            headers.insert(header::ACCESS_CONTROL_MAX_AGE, PREFLIGHT_SECONDS);
+            head.value(&header::ACCESS_CONTROL_ALLOW_METHODS, &METHODS);
+            head.value(&header::ACCESS_CONTROL_ALLOW_HEADERS, &REQUEST_HEADERS);
+            head.value(&header::ACCESS_CONTROL_MAX_AGE, &PREFLIGHT_SECONDS);
         } else {
-            headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, ANSWER_HEADERS);
+            head.value(&header::ACCESS_CONTROL_EXPOSE_HEADERS, &ANSWER_HEADERS);
         }
     }
 }
@@ -148,16 +150,16 @@ mod tests {
 
     #[test]
     fn a_page_may_send_what_the_routes_answer_and_see_what_they_say() {
-        let list = |text: HeaderValue| -> Vec<String> {
+        let list = |text: &HeaderValue| -> Vec<String> {
             text.to_str().expect("text").split(',').map(|part| part.trim().to_owned()).collect()
         };
-        let methods = list(METHODS);
+        let methods = list(&METHODS);
         for method in routes_at(PlaneKind::Api).flat_map(|route| route.methods) {
             assert!(methods.contains(&method.to_string()), "{method}");
         }
         for name in ["if-match", "if-none-match", "ggcache-min-position"] {
-            assert!(list(REQUEST_HEADERS).contains(&name.to_owned()), "{name}");
+            assert!(list(&REQUEST_HEADERS).contains(&name.to_owned()), "{name}");
         }
-        assert!(list(ANSWER_HEADERS).contains(&"ggcache-position".to_owned()));
+        assert!(list(&ANSWER_HEADERS).contains(&"ggcache-position".to_owned()));
     }
 }

@@ -2,7 +2,7 @@
 //! read it in a browser.
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Request, Response, header};
+use http::{HeaderName, HeaderValue, Response, header};
 use http_body_util::{Either, Full};
 use tokio::time::Instant;
 
@@ -10,9 +10,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{GatewayBody, PlaneKind, cors::Cors, live::Live};
 use crate::{
+    head::{AnswerHead, RequestHead},
     limit::Decision,
     problem::{Problem, RequestId},
-    telemetry::trace::{TRACEPARENT, TraceContext},
+    telemetry::trace::{self, TRACEPARENT, TraceContext},
     time::{BootClock, Clock as _},
 };
 
@@ -37,8 +38,8 @@ pub(super) struct Exchange {
 
 impl Exchange {
     /// Of a request to a plane. Some of those that bring no span begin a trace.
-    pub(super) fn new<B>(request: &Request<B>, live: &Live, plane: PlaneKind) -> Self {
-        let headers = request.headers();
+    pub(super) fn new(request: &RequestHead<'_>, live: &Live, plane: PlaneKind) -> Self {
+        let headers = request.headers;
         let parent = headers.get(&TRACE).and_then(|text| TraceContext::parse(text.as_bytes()));
         let sample = live.trace_sample();
         let trace = match parent {
@@ -62,6 +63,20 @@ impl Exchange {
         }
     }
 
+    /// As [`finish`](Self::finish), for an answer that nothing had to be waited for.
+    pub(super) fn finish_at_once(self, response: Response<GatewayBody>) -> Response<GatewayBody> {
+        self.mark();
+        self.finish(response)
+    }
+
+    /// Notes the span of a request that waited for nothing.
+    pub(super) fn mark(&self) {
+        // Who was not let in has nothing logged.
+        if let Some((trace, begun)) = self.trace.filter(|_| self.is_admitted) {
+            trace::mark("request", trace, begun.elapsed());
+        }
+    }
+
     /// Adds to an answer what goes onto every one. A problem that it [carries](carry) becomes its body.
     pub(super) fn finish(self, mut response: Response<GatewayBody>) -> Response<GatewayBody> {
         if let Some(problem) = response.extensions_mut().remove::<Problem>() {
@@ -72,21 +87,23 @@ impl Exchange {
             response.headers_mut().extend(parts.headers);
             *response.body_mut() = Either::Left(Full::new(body));
         }
-        let headers = response.headers_mut();
-        headers.insert(REQUEST_ID.clone(), self.id.to_header());
-        if let Some((trace, _)) = self.trace
-            && let Ok(trace) = HeaderValue::try_from(trace.to_string())
-        {
-            headers.insert(TRACE.clone(), trace);
-        }
-        self.rate.write(headers);
-        if self.varies {
-            headers.append(header::VARY, HeaderValue::from_static("origin"));
-        }
-        if let Some(allowed) = self.cors {
-            Cors::decorate(allowed, self.is_preflight, headers);
-        }
+        self.write(&mut response);
         response
+    }
+
+    /// Adds to a head what goes onto every one.
+    pub(super) fn write(&self, head: &mut impl AnswerHead) {
+        self.id.write(&REQUEST_ID, head);
+        if let Some((trace, _)) = self.trace {
+            head.text(&TRACE, trace.to_string().as_bytes());
+        }
+        self.rate.write(head);
+        if self.varies {
+            head.also(&header::VARY, "origin");
+        }
+        if let Some(allowed) = &self.cors {
+            Cors::decorate(allowed, self.is_preflight, head);
+        }
     }
 }
 

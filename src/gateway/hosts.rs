@@ -6,7 +6,9 @@
 
 use std::net::IpAddr;
 
-use http::{HeaderMap, Method, Request, header, uri::Authority};
+use http::{HeaderMap, Method, header, uri::Authority};
+
+use crate::head::RequestHead;
 
 /// The names by which a plane may be called, beside IP addresses and `localhost`. An address is safe: whoever controls
 /// one needs no name.
@@ -22,10 +24,10 @@ impl Hosts {
     ///
     /// # Errors
     /// What is wrong with it, for who sent it.
-    pub(super) fn check<B>(&self, request: &Request<B>) -> Result<(), &'static str> {
-        let headers = request.headers();
+    pub(super) fn check(&self, request: &RequestHead<'_>) -> Result<(), &'static str> {
+        let headers = request.headers;
         let mut hosts = headers.get_all(header::HOST).iter();
-        let host = match (hosts.next(), hosts.next(), request.uri().authority()) {
+        let host = match (hosts.next(), hosts.next(), request.authority) {
             // In HTTP/2 it is a part of the target.
             (None, None, Some(authority)) => authority.clone(),
             (Some(host), None, _) => host
@@ -36,7 +38,7 @@ impl Hosts {
             _ => return Err("the request names no host, or several"),
         };
         // Who names two of them, one in the target, is believed in neither alone.
-        let target = request.uri().authority().map_or(host.host(), Authority::host);
+        let target = request.authority.map_or(host.host(), Authority::host);
         if !self.is_known(host.host()) || !self.is_known(target) {
             return Err(
                 "this plane is called by its address, localhost or a name in admin.hosts; the Host header has another name",
@@ -53,7 +55,7 @@ impl Hosts {
             // `none` is the user's own doing: a typed address, a bookmark.
             None | Some(b"same-origin" | b"none") => Ok(()),
             // A link that was followed shows the page to the user and nothing to where it came from.
-            Some(_) if is_followed_link(request.method(), headers) => Ok(()),
+            Some(_) if is_followed_link(request.method, headers) => Ok(()),
             Some(_) => Err("the request comes from a page of another site"),
         }
     }
@@ -74,7 +76,7 @@ fn is_followed_link(method: &Method, headers: &HeaderMap) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderName, HeaderValue};
+    use http::{HeaderName, HeaderValue, Request};
 
     use super::*;
 
@@ -95,7 +97,7 @@ mod tests {
         {
             request.headers_mut().append(*second, HeaderValue::from_static(value));
         }
-        Hosts::new(["Ops.example".to_owned()]).check(&request).is_ok()
+        Hosts::new(["Ops.example".to_owned()]).check(&RequestHead::from(&request)).is_ok()
     }
 
     #[test]

@@ -2,22 +2,20 @@
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
-use http_body_util::Full;
-use std::{
-    fmt::Write as _,
-    sync::{LazyLock, OnceLock},
-    time::Duration,
-};
+use http_body_util::{Either, Full};
+use std::{borrow::Cow, fmt::Write as _, sync::OnceLock};
 
 use super::{
     GatewayBody,
     complaints::Complaints,
     encoding::{Encodings, accepts_gzip},
+    etag::EntityTag,
 };
 use crate::{
     cluster::Node,
     error::ErrorCode,
     group::{Answer, GetError, Group, LoadError, Outcome, WriteError},
+    head::AnswerHead,
     problem::{Problem, RequestId},
     time::Moment,
 };
@@ -38,7 +36,15 @@ pub(super) struct NodeReply {
     hits: Box<[OnceLock<HeaderValue>]>,
 }
 
-/// Up to so many seconds, headers that are a number or hold one are made once: a hit takes some 100 ns less.
+/// What became of the head of an answer.
+pub(super) enum Told {
+    /// It was written, and this is the body.
+    Value(Bytes),
+    /// It was not: the answer is this one.
+    Problem(Response<GatewayBody>),
+}
+
+/// Up to so many seconds, `Cache-Status` is made once.
 const MADE_SECONDS: usize = 4096;
 
 impl NodeReply {
@@ -51,65 +57,82 @@ impl NodeReply {
     pub(super) fn answer(
         &self,
         group: &Group,
-        answer: Answer,
+        answer: &Answer,
         now: Moment,
         request: &HeaderMap,
     ) -> Response<GatewayBody> {
+        let mut response = Response::new(Either::Left(Full::default()));
+        response.headers_mut().reserve(12);
+        match self.write(&mut response, group, answer, now, request) {
+            Told::Value(body) => {
+                *response.body_mut() = Either::Left(Full::new(body));
+                response
+            }
+            Told::Problem(response) => response,
+        }
+    }
+
+    /// Tells the head of an answer with a value to `head`; to the others nothing.
+    pub(super) fn write(
+        &self,
+        head: &mut impl AnswerHead,
+        group: &Group,
+        answer: &Answer,
+        now: Moment,
+        request: &HeaderMap,
+    ) -> Told {
         let config = group.config();
         let remaining = answer.remaining(now).as_secs();
-        let status = self.cache_status(&answer, remaining, now);
+        let status = self.cache_status(answer, remaining, now);
         let Some(value) = &answer.value else {
-            let absent = Problem::new(ErrorCode::KeyNotFound, ABSENT);
-            let mut response = super::problem(absent);
-            response.headers_mut().insert(CACHE_STATUS.clone(), status);
-            return response;
+            let mut response = super::problem(Problem::new(ErrorCode::KeyNotFound, ABSENT));
+            response.value(&CACHE_STATUS, &status);
+            return Told::Problem(response);
         };
-        if group.config().content_type.is_some() && is_for_script(request) {
-            return super::problem(Problem::new(ErrorCode::Forbidden, NO_SCRIPT));
+        if config.content_type.is_some() && is_for_script(request) {
+            return Told::Problem(super::problem(Problem::new(ErrorCode::Forbidden, NO_SCRIPT)));
         }
         let varies = self.encodings.may_vary(value);
         let gzip = if varies && accepts_gzip(request) { self.encodings.gzip(value) } else { None };
-        let etag = etag(value.tag(), gzip.is_some());
-        let is_known =
-            request.get_all(header::IF_NONE_MATCH).iter().any(|seen| names(seen.as_bytes(), &etag));
-        let is_gzip = gzip.is_some();
-        let body = match gzip {
+        let etag = EntityTag::new(value.tag(), gzip.is_some());
+        let is_known = request.get_all(header::IF_NONE_MATCH).iter().any(|seen| etag.is_in(seen.as_bytes()));
+        head.status(if is_known { StatusCode::NOT_MODIFIED } else { StatusCode::OK });
+        if !is_known {
+            // The configuration was checked when it was read.
+            match config.content_type.as_ref().and_then(|own| HeaderValue::from_str(own).ok()) {
+                None => head.fixed(&header::CONTENT_TYPE, value.kind().media_type()),
+                Some(own) => {
+                    head.fixed(&header::CONTENT_SECURITY_POLICY, INERT);
+                    head.value(&header::CONTENT_TYPE, &own);
+                }
+            }
+            if gzip.is_some() {
+                head.fixed(&header::CONTENT_ENCODING, "gzip");
+            }
+        }
+        let age = answer.age(now).as_secs();
+        head.text(&header::ETAG, etag.as_bytes());
+        // How long whoever keeps a copy may use it without asking. An invalidation does not reach it, so that it is to ask
+        // each time unless the group allows more.
+        match config.client_ttl.as_secs().min(remaining) {
+            0 => head.fixed(&header::CACHE_CONTROL, "no-cache"),
+            // Who keeps it counts the age that it has already (RFC 9111, section 4.2.3).
+            seconds => {
+                let max_age = format!("max-age={}", age.saturating_add(seconds));
+                head.text(&header::CACHE_CONTROL, max_age.as_bytes());
+            }
+        }
+        head.number(&header::AGE, age);
+        head.value(&CACHE_STATUS, &status);
+        head.fixed(&header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+        if varies {
+            head.fixed(&header::VARY, "accept-encoding");
+        }
+        Told::Value(match gzip {
             _ if is_known => Bytes::new(),
             Some(gzip) => gzip,
             None => value.bytes().clone(),
-        };
-        let mut response = Response::new(http_body_util::Either::Left(Full::new(body)));
-        if is_known {
-            *response.status_mut() = StatusCode::NOT_MODIFIED;
-        }
-        let headers = response.headers_mut();
-        headers.reserve(12);
-        if !is_known {
-            let kind = HeaderValue::from_static(value.kind().media_type());
-            match &config.content_type {
-                None => headers.insert(header::CONTENT_TYPE, kind),
-                Some(own) => {
-                    headers.insert(header::CONTENT_SECURITY_POLICY, INERT);
-                    // The configuration was checked when it was read.
-                    headers.insert(header::CONTENT_TYPE, HeaderValue::from_str(own).unwrap_or(kind))
-                }
-            };
-            if is_gzip {
-                headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-            }
-        }
-        headers.insert(header::ETAG, etag);
-        headers.insert(
-            header::CACHE_CONTROL,
-            cache_control(config.client_ttl, answer.age(now).as_secs(), remaining),
-        );
-        headers.insert(header::AGE, seconds(answer.age(now).as_secs()));
-        headers.insert(CACHE_STATUS.clone(), status);
-        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        if varies {
-            headers.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
-        }
-        response
+        })
     }
 
     /// The problem that tells a client why there is no answer; the cause goes to the log.
@@ -138,12 +161,12 @@ impl NodeReply {
     }
 
     /// RFC 9211: one member for each hop, the owner first.
-    fn cache_status(&self, answer: &Answer, ttl: u64, now: Moment) -> HeaderValue {
+    fn cache_status(&self, answer: &Answer, ttl: u64, now: Moment) -> Cow<'_, HeaderValue> {
         let is_stale = answer.outcome == Outcome::Stale;
         let is_hit = answer.outcome.is_cached() && answer.hop.is_none() && !answer.collapsed && !is_stale;
         match usize::try_from(ttl).ok().and_then(|ttl| self.hits.get(ttl)).filter(|_| is_hit) {
-            Some(made) => made.get_or_init(|| self.new_cache_status(answer, ttl, now)).clone(),
-            None => self.new_cache_status(answer, ttl, now),
+            Some(made) => Cow::Borrowed(made.get_or_init(|| self.new_cache_status(answer, ttl, now))),
+            None => Cow::Owned(self.new_cache_status(answer, ttl, now)),
         }
     }
 
@@ -180,8 +203,7 @@ impl NodeReply {
 
 /// For values whose media type the group names: whatever it is, no script in it runs, and it loads nothing. The types that
 /// follow from a value are safe by themselves, with `nosniff`.
-const INERT: HeaderValue =
-    HeaderValue::from_static("default-src 'none'; sandbox; frame-ancestors 'none'; base-uri 'none'");
+const INERT: &str = "default-src 'none'; sandbox; frame-ancestors 'none'; base-uri 'none'";
 
 const NO_SCRIPT: &str =
     "a page of this origin asks for the value as a script or a worker, and it may be anybody's text";
@@ -208,47 +230,6 @@ fn is_for_script(request: &HeaderMap) -> bool {
             ))
 }
 
-/// How long whoever keeps a copy may use it without asking. An invalidation does not reach it, so that it is to ask each
-/// time unless the group allows more.
-fn cache_control(client_ttl: Duration, age: u64, remaining: u64) -> HeaderValue {
-    match client_ttl.as_secs().min(remaining) {
-        0 => HeaderValue::from_static("no-cache"),
-        // Who keeps it counts the age that it has already (RFC 9111, section 4.2.3).
-        seconds => HeaderValue::try_from(format!("max-age={}", age.saturating_add(seconds)))
-            .unwrap_or(HeaderValue::from_static("no-cache")),
-    }
-}
-
-/// A number of seconds.
-fn seconds(number: u64) -> HeaderValue {
-    static MADE: LazyLock<Box<[HeaderValue]>> =
-        LazyLock::new(|| (0..MADE_SECONDS as u64).map(HeaderValue::from).collect());
-    usize::try_from(number).ok().and_then(|at| MADE.get(at)).cloned().unwrap_or_else(|| number.into())
-}
-
-/// A strong entity tag: 16 hex digits, and what tells a compressed value from the same one as it is.
-pub(super) fn etag(tag: u64, is_gzip: bool) -> HeaderValue {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
-    let mut text = *b"\"................-gz\"";
-    for (at, digit) in text[1..17].iter_mut().enumerate() {
-        *digit = HEX[(tag >> (60 - 4 * at)) as usize & 15];
-    }
-    let text = if is_gzip {
-        &text[..]
-    } else {
-        text[17] = b'"';
-        &text[..18]
-    };
-    HeaderValue::from_bytes(text).unwrap_or(HeaderValue::from_static("\"\""))
-}
-
-/// Whether an `If-None-Match` names `etag`, by the weak comparison that RFC 9110 (13.1.2) asks for.
-pub(super) fn names(seen: &[u8], etag: &HeaderValue) -> bool {
-    seen.split(|byte| *byte == b',')
-        .map(<[u8]>::trim_ascii)
-        .any(|tag| tag == b"*" || tag.strip_prefix(b"W/").unwrap_or(tag) == etag.as_bytes())
-}
-
 /// `name` as a token if it is one, else as a string (RFC 8941). An address holds neither `"` nor `\`.
 fn structured(name: &str) -> String {
     let first = name.bytes().next().is_some_and(|byte| byte.is_ascii_alphabetic());
@@ -259,28 +240,6 @@ fn structured(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn tags_are_matched_weakly_and_in_lists() {
-        let etag = etag(0xab, false);
-        assert_eq!(etag, "\"00000000000000ab\"");
-        for seen in ["\"00000000000000ab\"", "W/\"00000000000000ab\"", "\"x\", \"00000000000000ab\"", "*"] {
-            assert!(names(seen.as_bytes(), &etag), "{seen}");
-        }
-        for seen in ["", "\"00000000000000ac\"", "00000000000000ab"] {
-            assert!(!names(seen.as_bytes(), &etag), "{seen}");
-        }
-    }
-
-    #[test]
-    fn each_encoding_has_a_tag_of_its_own() {
-        let (plain, gzip) = (etag(0xab, false), etag(0xab, true));
-        assert_eq!(
-            (plain.as_bytes().len(), gzip.clone()),
-            (18, HeaderValue::from_static("\"00000000000000ab-gz\""))
-        );
-        assert!(!names(plain.as_bytes(), &gzip) && !names(gzip.as_bytes(), &plain));
-    }
 
     #[test]
     fn names_of_nodes_are_structured() {

@@ -56,19 +56,33 @@ impl TargetError {
     }
 }
 
+/// Whether a path is one that [`parse`] takes for a key's.
+pub(super) fn is_of_key(path: &str) -> bool {
+    key_in_path(path).is_some() || is_for_query(path)
+}
+
+/// The group and the key of a path, as they are written.
+fn key_in_path(path: &str) -> Option<(&str, &str)> {
+    let rest = path.strip_prefix("/api/v1/groups/")?;
+    // No name is no group's, as the table of routes has it.
+    let (group, rest) = rest.split_once('/').filter(|(group, _)| !group.is_empty())?;
+    Some((group, rest.strip_prefix("keys/")?))
+}
+
+fn is_for_query(path: &str) -> bool {
+    matches!(path, "/api" | "/api/")
+}
+
 /// What the path and query mean; `None` if they are not about a key.
 pub(super) fn parse<'a>(
     path: &'a str,
     query: Option<&'a str>,
     groups: &Groups,
 ) -> Option<Result<KeyTarget<'a>, TargetError>> {
-    if let Some(rest) = path.strip_prefix("/api/v1/groups/") {
-        // No name is no group's, as the table of routes has it.
-        let (group, rest) = rest.split_once('/').filter(|(group, _)| !group.is_empty())?;
-        let key = rest.strip_prefix("keys/")?;
+    if let Some((group, key)) = key_in_path(path) {
         return Some(resource(group, key, groups));
     }
-    matches!(path, "/api" | "/api/").then(|| in_query(query.unwrap_or_default(), groups))
+    is_for_query(path).then(|| in_query(query.unwrap_or_default(), groups))
 }
 
 fn resource<'a>(group: &str, key: &'a str, groups: &Groups) -> Result<KeyTarget<'a>, TargetError> {

@@ -1,6 +1,7 @@
 //! A plane on a real socket, at a node that knows the others, or does not know them yet.
 
 mod access;
+mod quick;
 
 use std::{
     net::SocketAddr,

@@ -11,7 +11,7 @@ use http_body_util::{BodyExt as _, Either, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use tokio::time::{Instant, timeout_at};
 
-use super::{GatewayBody, Shared, keys, no_view, problem, reply};
+use super::{GatewayBody, Shared, etag::EntityTag, keys, no_view, problem, reply};
 use crate::{
     error::ErrorCode,
     group::{Committed, Condition, Group, Position, Value, Write, WriteError, Written},
@@ -144,7 +144,7 @@ fn condition(headers: &HeaderMap) -> Option<Condition> {
 }
 
 fn is_named(line: &HeaderValue, value: &Value, is_strong: bool) -> bool {
-    let tags = [false, true].map(|is_gzip| reply::etag(value.tag(), is_gzip));
+    let tags = [false, true].map(|is_gzip| EntityTag::new(value.tag(), is_gzip));
     line.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii).any(|seen| {
         let seen = if is_strong { seen } else { seen.strip_prefix(b"W/").unwrap_or(seen) };
         seen == b"*" || tags.iter().any(|tag| seen == tag.as_bytes())
@@ -164,9 +164,9 @@ mod tests {
     #[test]
     fn conditions_are_those_of_the_rfc() {
         let value = Value::text("333");
-        let etag = reply::etag(value.tag(), false).to_str().expect("text").to_owned();
+        let etag = EntityTag::new(value.tag(), false).as_str().to_owned();
         let leak = |text: String| -> &'static str { Box::leak(text.into_boxed_str()) };
-        let gzip = leak(reply::etag(value.tag(), true).to_str().expect("text").to_owned());
+        let gzip = leak(EntityTag::new(value.tag(), true).as_str().to_owned());
         let (list, weak) = (leak(format!("\"x\", {etag}")), leak(format!("W/{etag}")));
         let (some, none) = (Some(&value), None);
         assert!(holds(&[], none) && holds(&[], some));

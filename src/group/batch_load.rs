@@ -43,7 +43,7 @@ impl Group {
             let found = self.store.get_own(self.store.hash(key.as_bytes()), key.as_bytes(), now);
             let found = found.filter(|_| may_serve);
             if let Some(found) = &found {
-                self.refresh_ahead(self.store.hash(key.as_bytes()), key.as_bytes(), found);
+                self.refresh_ahead(self.store.hash(key.as_bytes()), key.as_bytes(), found, now);
             }
             if found.is_none() && !only_cached {
                 missing.push(at);

@@ -13,7 +13,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{Answer, GetError, Group, Landing, Role, Side, flight::Start};
-use crate::{cluster::place, error::ErrorCode};
+use crate::{cluster::place, error::ErrorCode, time::Moment};
 
 impl Group {
     /// For how long after its end what this node loads in `role` is kept.
@@ -52,8 +52,7 @@ impl Group {
 
     /// Has a key loaded anew of which `answer` was just found in memory, if its end is near and there is room: while half of
     /// the budget is free, so that no miss waits for it. By its owner only, and once at a time.
-    pub(super) fn refresh_ahead(self: &Arc<Self>, hash: u64, key: &[u8], answer: &Answer) {
-        let now = self.clock.now();
+    pub(super) fn refresh_ahead(self: &Arc<Self>, hash: u64, key: &[u8], answer: &Answer, now: Moment) {
         if !self.store.is_ending(answer, now) {
             return;
         }

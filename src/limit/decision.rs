@@ -3,15 +3,19 @@
 use std::fmt;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
+use http::{HeaderName, Response, header};
 
 use super::{Rate, bucket::Level};
-use crate::{error::ErrorCode, problem::Problem};
+use crate::{
+    error::ErrorCode,
+    head::{AnswerHead, DIGITS_MAX, decimal},
+    problem::Problem,
+};
 
 /// `RateLimit-Policy`: the limit that was nearest, and what it allows.
-const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+static POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 /// `RateLimit`: what is left of it.
-const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+static RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 
 /// The limits, by the names that answers and metrics give them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,8 +127,8 @@ impl Decision {
         if self.is_allowed() { None } else { self.reset_secs() }
     }
 
-    /// Puts what there is to tell among the headers of the answer: nothing where there is no limit.
-    pub fn write(&self, headers: &mut HeaderMap) {
+    /// Puts what there is to tell into the head of the answer: nothing where there is no limit.
+    pub fn write(&self, head: &mut impl AnswerHead) {
         let (Some(told), Some(reset)) = (self.0, self.reset_secs()) else { return };
         let (name, (quota, window)) = (told.limit.as_str(), told.rate.quota());
         let policy = Line::new()
@@ -141,17 +145,17 @@ impl Decision {
             .number(told.level.tokens)
             .text(";t=")
             .number(reset);
-        headers.insert(POLICY, policy.value());
-        headers.insert(RATE_LIMIT, left.value());
+        head.text(&POLICY, policy.as_bytes());
+        head.text(&RATE_LIMIT, left.as_bytes());
         if !told.is_allowed {
-            headers.insert(header::RETRY_AFTER, Line::new().number(reset).value());
+            head.number(&header::RETRY_AFTER, reset);
         }
     }
 
     /// The answer to a request that was refused: 429 with all headers. Of no use for one that was not.
     pub fn into_response(self) -> Response<Bytes> {
         let mut response = Problem::new(ErrorCode::RateLimited, self.to_string()).into_response();
-        self.write(response.headers_mut());
+        self.write(&mut response);
         response
     }
 }
@@ -182,29 +186,23 @@ impl Line {
         Self { bytes: [0; 64], length: 0 }
     }
 
-    fn text(mut self, text: &str) -> Self {
-        let end = self.length + text.len();
-        self.bytes[self.length..end].copy_from_slice(text.as_bytes());
+    fn text(self, text: &str) -> Self {
+        self.bytes(text.as_bytes())
+    }
+
+    fn bytes(mut self, bytes: &[u8]) -> Self {
+        let end = self.length + bytes.len();
+        self.bytes[self.length..end].copy_from_slice(bytes);
         self.length = end;
         self
     }
 
-    fn number(mut self, mut number: u64) -> Self {
-        let start = self.length;
-        loop {
-            self.bytes[self.length] = b'0' + (number % 10) as u8;
-            self.length += 1;
-            number /= 10;
-            if number == 0 {
-                break;
-            }
-        }
-        self.bytes[start..self.length].reverse();
-        self
+    fn number(self, number: u64) -> Self {
+        self.bytes(decimal(number, &mut [0; DIGITS_MAX]))
     }
 
-    fn value(&self) -> HeaderValue {
-        HeaderValue::from_bytes(&self.bytes[..self.length]).expect("letters, digits and punctuation")
+    fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.length]
     }
 }
 
@@ -213,9 +211,13 @@ mod tests {
     use super::*;
 
     fn told(decision: Decision) -> Vec<String> {
-        let mut headers = HeaderMap::new();
-        decision.write(&mut headers);
-        headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().expect("text"))).collect()
+        let mut response = Response::new(());
+        decision.write(&mut response);
+        response
+            .headers()
+            .iter()
+            .map(|(name, value)| format!("{name}: {}", value.to_str().expect("text")))
+            .collect()
     }
 
     fn rate(text: &str) -> Rate {
@@ -257,8 +259,7 @@ mod tests {
             let level = Level { tokens: u64::MAX, next: u64::MAX };
             assert_eq!(told(Decision::refused(limit, rate("3600000000/h"), level)).len(), 3);
         }
-        assert_eq!(Line::new().number(u64::MAX).value(), "18446744073709551615");
-        assert_eq!(Line::new().number(0).value(), "0");
+        assert_eq!(Line::new().number(u64::MAX).as_bytes(), b"18446744073709551615");
     }
 
     #[test]

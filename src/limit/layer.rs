@@ -73,7 +73,7 @@ where
         let answer = self.inner.call(request);
         Box::pin(async move {
             let mut response = answer.await?;
-            decision.write(response.headers_mut());
+            decision.write(&mut response);
             Ok(response)
         })
     }

@@ -40,6 +40,11 @@ impl Phase {
         self.0.store(BUSY, Ordering::Relaxed);
     }
 
+    /// A request's head has begun to come.
+    pub(super) fn head(&self) {
+        self.0.store(HEAD, Ordering::Relaxed);
+    }
+
     /// Whether a request has begun to come, or the connection has not sent anything yet.
     pub(super) fn is_head(&self) -> bool {
         self.0.load(Ordering::Relaxed) == HEAD
@@ -115,7 +120,6 @@ impl<S> Guarded<S> {
     }
 
     /// Puts bytes back that were read from the stream, to be read again before all others.
-    #[cfg(feature = "grpc")]
     pub(super) fn unread(&mut self, bytes: &[u8]) {
         self.unread = Bytes::copy_from_slice(bytes);
     }

@@ -21,8 +21,9 @@ use super::{
     Identity, LimitsConfig, Tls,
     guarded::{Guarded, Patience},
     pieces::Pieces,
+    quick::{self, AtHand, Lines},
 };
-use crate::task::Tasks;
+use crate::{head::RequestHead, task::Tasks};
 
 /// What a request came by.
 #[derive(Debug)]
@@ -51,6 +52,17 @@ pub trait Handler: Send + Sync + 'static {
         request: Request<Incoming>,
         connection: &Connection<Self::Session>,
     ) -> impl Future<Output = Response<Self::Body>> + Send;
+
+    /// Answers a GET without a body, if that is known to be one that has an answer of known length. It is the same as
+    /// that of [`call`](Self::call). The head of an answer may be written to `lines`.
+    fn at_hand(
+        &self,
+        _head: &RequestHead<'_>,
+        _connection: &Connection<Self::Session>,
+        _lines: &mut Lines,
+    ) -> AtHand<Self::Body> {
+        AtHand::Unknown
+    }
 }
 
 /// One plane: where it listens and what is counted of it.
@@ -240,6 +252,11 @@ async fn connection<S, H>(
     };
     #[cfg(not(feature = "grpc"))]
     let _ = rpcs;
+    let stream = match quick::serve(stream, &phase, &connection, &*handler, &tasks).await {
+        Ok(Some(stream)) => stream,
+        Ok(None) => return,
+        Err(error) => return ended(client, Some(&error)),
+    };
     // One count for all that a request needs of its connection.
     let shared = Arc::new((handler, connection, phase.clone(), tasks.clone()));
     let watched = phase;

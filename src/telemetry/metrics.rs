@@ -11,14 +11,12 @@ use std::{
 };
 
 use metrics::{Counter, Gauge, Histogram, Key, Label, Metadata, Recorder, SharedString, Unit};
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use parking_lot::Mutex;
 
-static METADATA: Metadata<'static> = Metadata::new("ggcache", metrics::Level::INFO, None);
+use super::durations::AllDurations;
 
-/// Upper bounds of the buckets, in seconds: a hit takes microseconds, a load milliseconds.
-const SECONDS: [f64; 14] =
-    [0.000_01, 0.000_05, 0.000_25, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
+static METADATA: Metadata<'static> = Metadata::new("ggcache", metrics::Level::INFO, None);
 
 /// Name, unit and help of every metric.
 const DESCRIPTIONS: [(&str, Kind, Option<Unit>, &str); 23] = [
@@ -91,6 +89,7 @@ pub struct NodeMetrics(Arc<Shared>);
 struct Shared {
     recorder: PrometheusRecorder,
     handle: PrometheusHandle,
+    durations: AllDurations,
     /// Requests by peer and result. Not the recorder's: it forgets nothing, and nodes come and go.
     peers: Mutex<BTreeMap<String, Vec<(&'static str, u64)>>>,
     served: HashMap<&'static str, Counter>,
@@ -101,16 +100,14 @@ struct Shared {
 impl NodeMetrics {
     /// A recorder with every metric described.
     pub fn new() -> Self {
-        let recorder = PrometheusBuilder::new()
-            .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)
-            .expect("there are buckets")
-            .build_recorder();
+        let recorder = PrometheusBuilder::new().build_recorder();
         for (name, kind, unit, help) in DESCRIPTIONS {
             let (name, help) = (name.into(), SharedString::const_str(help));
             match kind {
                 Kind::Counter => recorder.describe_counter(name, unit, help),
                 Kind::Gauge => recorder.describe_gauge(name, unit, help),
-                Kind::Histogram => recorder.describe_histogram(name, unit, help),
+                // Not the recorder's.
+                Kind::Histogram => {}
             }
         }
         let gauge = |name, labels| recorder.register_gauge(&Key::from_parts(name, labels), &METADATA);
@@ -127,6 +124,7 @@ impl NodeMetrics {
             members: gauge("ggcache_members", vec![]),
             view_changes: counter("ggcache_view_changes_total", vec![]),
             handle: recorder.handle(),
+            durations: AllDurations::default(),
             recorder,
         };
         Self(Arc::new(shared))
@@ -172,6 +170,11 @@ impl NodeMetrics {
     /// All metrics in Prometheus' text format.
     pub fn render(&self) -> String {
         let mut text = self.0.handle.render();
+        for (name, kind, _, help) in &DESCRIPTIONS {
+            if matches!(kind, Kind::Histogram) {
+                self.0.durations.render(name, help, &mut text);
+            }
+        }
         let peers = self.0.peers.lock();
         if !peers.is_empty() {
             text.push_str(
@@ -191,12 +194,6 @@ impl NodeMetrics {
         text
     }
 
-    /// Takes in what histograms have gathered since the last call, which bounds their memory. To be called every
-    /// second or so.
-    pub fn upkeep(&self) {
-        self.0.handle.run_upkeep();
-    }
-
     /// The counter of that name and labels, made when it is first asked for.
     pub fn counter(&self, name: &'static str, labels: Vec<Label>) -> Counter {
         self.0.recorder.register_counter(&Key::from_parts(name, labels), &METADATA)
@@ -207,9 +204,9 @@ impl NodeMetrics {
         self.0.recorder.register_gauge(&Key::from_parts(name, labels), &METADATA)
     }
 
-    /// The histogram of that name and labels.
+    /// The histogram of that name, whose unit is seconds, and labels.
     pub fn histogram(&self, name: &'static str, labels: Vec<Label>) -> Histogram {
-        self.0.recorder.register_histogram(&Key::from_parts(name, labels), &METADATA)
+        self.0.durations.get(name, labels)
     }
 }
 

@@ -1,0 +1,69 @@
+//! Entity tags of values and documents (RFC 9110, section 8.8.3).
+
+use http::HeaderValue;
+
+use crate::head::hex;
+
+/// A strong entity tag: 16 hex digits, and what tells a compressed value from the same one as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct EntityTag {
+    text: [u8; 21],
+    length: usize,
+}
+
+impl EntityTag {
+    pub(super) fn new(tag: u64, is_gzip: bool) -> Self {
+        let mut text = *b"\"................-gz\"";
+        text[1..17].copy_from_slice(&hex(tag));
+        if !is_gzip {
+            text[17] = b'"';
+        }
+        Self { text, length: if is_gzip { 21 } else { 18 } }
+    }
+
+    /// As a field has it.
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.text[..self.length]
+    }
+
+    /// The same as text.
+    pub(super) fn as_str(&self) -> &str {
+        std::str::from_utf8(self.as_bytes()).unwrap_or_default()
+    }
+
+    /// The same as a field's value.
+    pub(super) fn to_header(self) -> HeaderValue {
+        HeaderValue::from_bytes(self.as_bytes()).unwrap_or(HeaderValue::from_static("\"\""))
+    }
+
+    /// Whether an `If-None-Match` names it, by the weak comparison that RFC 9110 (13.1.2) asks for.
+    pub(super) fn is_in(&self, seen: &[u8]) -> bool {
+        seen.split(|byte| *byte == b',')
+            .map(<[u8]>::trim_ascii)
+            .any(|tag| tag == b"*" || tag.strip_prefix(b"W/").unwrap_or(tag) == self.as_bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_are_matched_weakly_and_in_lists() {
+        let etag = EntityTag::new(0xab, false);
+        assert_eq!((etag.as_str(), etag.to_header().as_bytes()), ("\"00000000000000ab\"", etag.as_bytes()));
+        for seen in ["\"00000000000000ab\"", "W/\"00000000000000ab\"", "\"x\", \"00000000000000ab\"", "*"] {
+            assert!(etag.is_in(seen.as_bytes()), "{seen}");
+        }
+        for seen in ["", "\"00000000000000ac\"", "00000000000000ab"] {
+            assert!(!etag.is_in(seen.as_bytes()), "{seen}");
+        }
+    }
+
+    #[test]
+    fn each_encoding_has_a_tag_of_its_own() {
+        let (plain, gzip) = (EntityTag::new(0xab, false), EntityTag::new(0xab, true));
+        assert_eq!(gzip.as_str(), "\"00000000000000ab-gz\"");
+        assert!(!gzip.is_in(plain.as_bytes()) && !plain.is_in(gzip.as_bytes()));
+    }
+}

@@ -1,0 +1,131 @@
+//! Heads of requests and answers, wherever they come from and go to: a library's types, or the bytes of a connection.
+//!
+//! What looks at a request's head takes a [`RequestHead`], and what tells something in an answer's writes it to an
+//! [`AnswerHead`]: so the quick way of a hit and all others share every rule.
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, uri::Authority};
+
+/// What a request says before its body.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestHead<'a> {
+    /// The method.
+    pub method: &'a Method,
+    /// The host in the target, if it names one.
+    pub authority: Option<&'a Authority>,
+    /// The target's path, as it was sent.
+    pub path: &'a str,
+    /// The target's query, without its question mark.
+    pub query: Option<&'a str>,
+    /// The fields.
+    pub headers: &'a HeaderMap,
+}
+
+impl<'a, B> From<&'a Request<B>> for RequestHead<'a> {
+    fn from(request: &'a Request<B>) -> Self {
+        let uri = request.uri();
+        Self {
+            method: request.method(),
+            authority: uri.authority(),
+            path: uri.path(),
+            query: uri.query(),
+            headers: request.headers(),
+        }
+    }
+}
+
+/// The head of an answer in the making.
+pub trait AnswerHead {
+    /// How it went. Comes first, where it is said.
+    fn status(&mut self, status: StatusCode);
+    /// Sets a field.
+    fn fixed(&mut self, name: &HeaderName, value: &'static str);
+    /// Sets a field to a text, which MUST be visible ASCII.
+    fn text(&mut self, name: &HeaderName, value: &[u8]);
+    /// Sets a field.
+    fn value(&mut self, name: &HeaderName, value: &HeaderValue);
+    /// Adds a line to a field that may have some.
+    fn also(&mut self, name: &HeaderName, value: &'static str);
+
+    /// Sets a field to a number.
+    fn number(&mut self, name: &HeaderName, value: u64) {
+        let mut digits = [0; DIGITS_MAX];
+        self.text(name, decimal(value, &mut digits));
+    }
+}
+
+impl<B> AnswerHead for Response<B> {
+    fn status(&mut self, status: StatusCode) {
+        *self.status_mut() = status;
+    }
+
+    fn fixed(&mut self, name: &HeaderName, value: &'static str) {
+        self.headers_mut().insert(name.clone(), HeaderValue::from_static(value));
+    }
+
+    fn text(&mut self, name: &HeaderName, value: &[u8]) {
+        let value = HeaderValue::from_bytes(value);
+        debug_assert!(value.is_ok(), "{name} is visible ASCII");
+        if let Ok(value) = value {
+            self.headers_mut().insert(name.clone(), value);
+        }
+    }
+
+    fn value(&mut self, name: &HeaderName, value: &HeaderValue) {
+        self.headers_mut().insert(name.clone(), value.clone());
+    }
+
+    fn also(&mut self, name: &HeaderName, value: &'static str) {
+        self.headers_mut().append(name.clone(), HeaderValue::from_static(value));
+    }
+}
+
+/// The digits of the largest number.
+pub const DIGITS_MAX: usize = 20;
+
+/// A number in decimal digits, at the end of `digits`.
+pub fn decimal(mut number: u64, digits: &mut [u8; DIGITS_MAX]) -> &[u8] {
+    let mut at = DIGITS_MAX;
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            return &digits[at..];
+        }
+    }
+}
+
+/// A number in 16 hex digits.
+pub fn hex(number: u64) -> [u8; 16] {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    std::array::from_fn(|at| HEX[(number >> (60 - 4 * at)) as usize & 15])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_written() {
+        for number in [0, 7, 10, 4096, u64::MAX] {
+            assert_eq!(decimal(number, &mut [0; DIGITS_MAX]), number.to_string().as_bytes());
+            assert_eq!(hex(number), format!("{number:016x}").as_bytes());
+        }
+    }
+
+    #[test]
+    fn a_response_takes_what_is_told() {
+        let mut response = Response::new(());
+        AnswerHead::status(&mut response, StatusCode::NOT_FOUND);
+        response.number(&http::header::AGE, 12);
+        response.fixed(&http::header::VARY, "a");
+        response.also(&http::header::VARY, "b");
+        response.text(&http::header::ETAG, b"\"1\"");
+        assert_eq!(
+            (response.status().as_u16(), &response.headers()["age"]),
+            (404, &"12".parse().expect("text"))
+        );
+        assert_eq!(response.headers().get_all("vary").iter().count(), 2);
+        assert_eq!(response.headers()["etag"], "\"1\"");
+    }
+}
