@@ -46,7 +46,8 @@ impl Server {
             }
             #[cfg(feature = "mysql")]
             Kind::Mariadb => {
-                let server = MariaDb::start(&[]);
+                // With as much memory as a server has by itself.
+                let server = MariaDb::start(&["--innodb-buffer-pool-size=128M"]);
                 let database = server.database();
                 Self::Mariadb(server, database)
             }

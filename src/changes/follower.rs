@@ -175,7 +175,16 @@ impl<S: ChangeStore + ?Sized> Follower<S> {
         let seen = call(self.store.look()).await?;
         self.join(seen).await;
         let target = match seen.waiting {
-            Some(waiting) => self.relay(waiting.newest).await?,
+            Some(waiting) => {
+                let head = self.relay(waiting.newest).await?;
+                // What waited comes after the head that was seen along with it. If the log is no longer than that, the
+                // database was restored since, and nothing is known of what waited.
+                if head <= seen.head && !omitted(Step::LogId) {
+                    self.applied = None;
+                    return Err(StoreError::Broken(seen.head));
+                }
+                head
+            }
             None => seen.head,
         };
         self.read_up_to(target).await
@@ -214,7 +223,8 @@ impl<S: ChangeStore + ?Sized> Follower<S> {
                 Ok(Ok(Relayed::Some)) => {}
                 Ok(Ok(Relayed::Busy)) => {
                     sleep(pause).await;
-                    pause = (pause * 2).min(RELAY_WAIT.1);
+                    // Not doubled: what is waited in vain adds to the age of answers.
+                    pause = (pause * 3 / 2).min(RELAY_WAIT.1);
                     let seen = call(self.store.look()).await?;
                     if seen.waiting.is_none_or(|waiting| waiting.oldest > newest) {
                         return Ok(seen.head);

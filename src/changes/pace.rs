@@ -31,13 +31,13 @@ impl Pace {
         Self { poll, staleness, nodes: Box::new(nodes) }
     }
 
-    /// The time from the end of a look that took so long to the next: not less than it took, as far as the bound allows,
-    /// since a look that takes long has found much that it may not see yet.
+    /// The time from the end of a look that took so long to the next: what is left of the interval, but not less than it
+    /// took, as far as the bound allows, since a look that takes long has found much that it may not see yet.
     pub(super) fn pause(&self, took: Duration) -> Duration {
-        self.interval().max(took.min(self.staleness / 4))
+        self.interval().saturating_sub(took).max(took.min(self.staleness / 4))
     }
 
-    /// The time from the end of one look to the next.
+    /// The time from the beginning of one look to that of the next.
     pub fn interval(&self) -> Duration {
         let nodes = u32::try_from((self.nodes)().div_ceil(NODES)).unwrap_or(u32::MAX);
         let most = (self.staleness / LOOKS).max(Duration::from_millis(1));
@@ -48,6 +48,13 @@ impl Pace {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_look_begins_when_the_interval_is_over_unless_looks_are_slow() {
+        let pace = Pace::new(Duration::from_millis(20), Duration::from_secs(1), || 1);
+        let pause = |took| pace.pause(Duration::from_millis(took)).as_millis();
+        assert_eq!([0, 5, 10, 15, 40, 900].map(pause), [20, 15, 10, 15, 40, 250]);
+    }
 
     #[test]
     fn many_nodes_look_less_often_each_and_still_in_time() {

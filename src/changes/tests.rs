@@ -347,6 +347,27 @@ async fn rows_of_another_log_are_not_taken_for_those_of_this_one() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_waited_in_a_database_that_was_restored_is_not_taken_for_applied() {
+    let site = Site::start(|state| state.log_id = 7).await;
+    site.told.take();
+    site.store.0.lock().locked = true;
+    site.store.write(1, "a");
+    let (cell, now) = (Arc::clone(&site.cell), site.clock.now());
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let looking = tokio::spawn(async move { cell.look_now(now, deadline).await });
+    site.settle().await;
+    {
+        // The row is gone from the outbox, and never was in a log.
+        let mut state = site.store.0.lock();
+        (state.log_id, state.locked) = (8, false);
+        state.outbox.clear();
+    }
+    assert_eq!(looking.await.expect("it ends"), None, "it is not known what has become of the row");
+    site.settle().await;
+    assert_eq!((site.told.take(), site.at()), (vec!["reset 0".to_owned()], position(8, 0)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_is_far_behind_drops_tables() {
     let site = Site::start(|state| state.log_id = 7).await;
     site.told.take();
