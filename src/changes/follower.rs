@@ -264,13 +264,7 @@ impl<S: ChangeStore + ?Sized> Follower<S> {
 
     async fn read(&self, applied: Applied) -> Result<Applied, StoreError> {
         let page = call(self.store.read(applied.seq)).await?;
-        if is_other(applied, page.log) {
-            return Err(StoreError::Broken(applied.seq));
-        }
-        let is_gone = page.floor > applied.seq;
-        // The row before has been removed, and nothing after it.
-        let is_first = page.floor == applied.seq;
-        if is_gone || (!is_first && applied.stamp.is_some() && page.before != applied.stamp) {
+        if is_cut(applied, page.log, page.floor, page.before) {
             return Err(StoreError::Broken(applied.seq));
         }
         let last = page.rows.last().ok_or(StoreError::Broken(applied.seq))?;
@@ -290,7 +284,7 @@ impl<S: ChangeStore + ?Sized> Follower<S> {
 
     async fn skip(&self, applied: Applied, target: u64) -> Result<Applied, StoreError> {
         let touched = call(self.store.touched(applied.seq, target)).await?;
-        if is_other(applied, touched.log) {
+        if is_cut(applied, touched.log, touched.floor, touched.before) {
             return Err(StoreError::Broken(applied.seq));
         }
         for source in &touched.sources {
@@ -375,9 +369,13 @@ impl<S: ChangeStore + ?Sized> Follower<S> {
     }
 }
 
-/// Whether rows are of another log than the one that is applied: the database was restored since the look.
-fn is_other(applied: Applied, log: Option<LogId>) -> bool {
-    log != Some(applied.log) && !omitted(Step::LogId)
+/// Whether rows do not go on where `applied` ends: they are another log's, some before them are gone that were not applied,
+/// or the row before them is another one.
+fn is_cut(applied: Applied, log: Option<LogId>, floor: u64, before: Option<i64>) -> bool {
+    let is_other = log != Some(applied.log) && !omitted(Step::LogId);
+    // Where the row before has been removed, and nothing after it, nothing is known of it.
+    let is_first = floor == applied.seq;
+    is_other || floor > applied.seq || (!is_first && applied.stamp.is_some() && before != applied.stamp)
 }
 
 fn differ(one: Option<i64>, other: Option<i64>) -> bool {

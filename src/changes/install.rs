@@ -86,7 +86,8 @@ impl<'a> Installation<'a> {
             }
             let (schema, user) = where_and_who(turn)?;
             let mut script = Script::new(kind);
-            if !is_installed(turn)? {
+            let is_new = !is_installed(turn)?;
+            if is_new {
                 let names = [("schema", schema.as_str()), ("user", user.as_str())];
                 for template in templates(kind) {
                     script.fill(template, &names);
@@ -106,6 +107,9 @@ impl<'a> Installation<'a> {
                 let triggers = Triggers::new(kind, tracked);
                 if !missing(kind, tracked, &there).is_empty() {
                     triggers.make(&mut script, &schema, &table);
+                    if !is_new {
+                        triggers.tell_all(&mut script, &schema);
+                    }
                 }
                 // Only now, so that no change is missed in between.
                 let names = triggers.names();
@@ -270,7 +274,14 @@ fn why_not_server(turn: &mut Turn<'_>, may_run: bool) -> Result<Option<String>, 
     Ok(match turn.kind() {
         DatabaseKind::Postgres => {
             let version = single(turn, "SELECT current_setting('server_version_num')::bigint")?;
-            (version < 140_000).then(|| "the log of changes needs PostgreSQL 14 or newer".to_owned())
+            if version < 140_000 {
+                return Ok(Some("the log of changes needs PostgreSQL 14 or newer".to_owned()));
+            }
+            let encoded = "SELECT pg_catalog.current_setting('server_encoding') <> 'SQL_ASCII'";
+            (single(turn, encoded)? == 0).then(|| {
+                "the database's encoding is SQL_ASCII, in which a text need not be one; the triggers would refuse such rows"
+                    .to_owned()
+            })
         }
         DatabaseKind::Sqlite => {
             let rows = turn.query(&Statement::new("PRAGMA encoding"))?;
@@ -373,7 +384,8 @@ fn ours(turn: &mut Turn<'_>) -> Result<Vec<(String, String)>, DatabaseError> {
         DatabaseKind::Postgres => {
             "SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname), t.tgname::text FROM pg_trigger AS t \
              JOIN pg_class AS c ON c.oid = t.tgrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace \
-             WHERE NOT t.tgisinternal AND t.tgparentid = 0 ORDER BY 2"
+             JOIN pg_proc AS p ON p.oid = t.tgfoid JOIN pg_class AS g ON g.oid = to_regclass('gg_ctl') \
+             WHERE NOT t.tgisinternal AND t.tgparentid = 0 AND p.pronamespace = g.relnamespace ORDER BY 2"
         }
         DatabaseKind::Mysql => {
             "SELECT EVENT_OBJECT_TABLE, TRIGGER_NAME FROM information_schema.TRIGGERS \
@@ -393,7 +405,23 @@ fn ours(turn: &mut Turn<'_>) -> Result<Vec<(String, String)>, DatabaseError> {
 
 fn unseen(turn: &mut Turn<'_>, table: &str, all: &mut Vec<String>) -> Result<(), DatabaseError> {
     match turn.kind() {
-        DatabaseKind::Postgres => {}
+        DatabaseKind::Postgres => {
+            let statement = Statement::new(
+                "SELECT (c.relkind = 'p')::int, (EXISTS (SELECT FROM pg_inherits AS i WHERE i.inhparent = c.oid))::int \
+                 FROM pg_class AS c WHERE c.oid = to_regclass(",
+            );
+            let quoted = turn.kind().quoted(table);
+            for row in turn.query(&statement.bind(quoted).then(")"))? {
+                if row.integer(0)? != 0 {
+                    all.push(format!(
+                        "table {table:?}: TRUNCATE, ATTACH, DETACH and DROP of a single partition are not seen; DELETE is, \
+                         and TRUNCATE of the table"
+                    ));
+                } else if row.integer(1)? != 0 {
+                    all.push(format!("table {table:?}: rows of the tables that inherit from it are not seen"));
+                }
+            }
+        }
         DatabaseKind::Sqlite => all.push(format!(
             "table {table:?}: a row that REPLACE removes is not seen, unless the writer's connection has PRAGMA \
              recursive_triggers on"

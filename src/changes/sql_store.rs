@@ -266,13 +266,19 @@ fn touched(turn: &mut Turn<'_>, after: i64, up_to: i64) -> Result<Touched, Datab
         let source = Source { table: row.text(0)?.to_owned(), key_column: row.text(1)?.to_owned() };
         touched.sources.push(source);
     }
-    // The last thing, so that all of the above was this log's.
+    // The last thing, so that all of the above was this log's, and nothing of it was removed before.
     let last = Statement::new(format!(
-        "SELECT c.log_id, l.stamp FROM gg_ctl AS c LEFT JOIN {table} AS l ON l.{seq} = "
-    ));
-    if let Some(row) = turn.query(&last.bind(up_to))?.first() {
+        "SELECT c.log_id, l.stamp, c.floor, b.stamp FROM gg_ctl AS c LEFT JOIN {table} AS l ON l.{seq} = "
+    ))
+    .bind(up_to)
+    .then(format!(" LEFT JOIN {table} AS b ON b.{seq} = "))
+    .bind(after);
+    if let Some(row) = turn.query(&last)?.first() {
+        let stamp = |at| if row.is_null(at) { Ok(None) } else { row.integer(at).map(Some) };
         touched.log = Some(LogId(row.integer(0)? as u64));
-        touched.stamp = if row.is_null(1) { None } else { Some(row.integer(1)?) };
+        touched.stamp = stamp(1)?;
+        touched.floor = unsigned(row.integer(2)?);
+        touched.before = stamp(3)?;
     }
     Ok(touched)
 }
@@ -342,6 +348,11 @@ pub(super) fn why_not_here(turn: &mut Turn<'_>) -> Result<Option<String>, Databa
     Ok(match turn.kind() {
         DatabaseKind::Postgres if single(turn, "SELECT pg_is_in_recovery()")? != 0 => {
             Some("the server is a replica, and changes come to it late; use the primary server's URL".to_owned())
+        }
+        DatabaseKind::Mysql
+            if single(turn, "SELECT @@global.log_bin = 1 AND @@global.binlog_format = 'STATEMENT'")? != 0 =>
+        {
+            Some("the server's binlog_format is STATEMENT, by which nothing can be relayed; set it to ROW".to_owned())
         }
         DatabaseKind::Mysql if single(turn, "SELECT @@global.read_only")? != 0 => Some(
             "the server is read only, as replicas are, and changes come to it late; use the primary server's URL"

@@ -85,6 +85,10 @@ pub struct Page {
 /// What many rows are about.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Touched {
+    /// The stamp of the row before, if it is there.
+    pub before: Option<i64>,
+    /// The rows up to this one were removed.
+    pub floor: u64,
     /// The log; `None` if it is gone.
     pub log: Option<LogId>,
     /// Their sources.

@@ -38,6 +38,8 @@ struct State {
     away: bool,
     /// What the log's id is right after the next look.
     restored: Option<u64>,
+    /// Where the log begins right after the next look.
+    trimmed_to: Option<u64>,
     not_logged: Option<String>,
     looks: u64,
     asked: u64,
@@ -80,11 +82,13 @@ impl ChangeStore for Memory {
             let waiting = ids().min().zip(ids().max());
             let log = LogId(state.log_id);
             state.log_id = state.restored.take().unwrap_or(state.log_id);
+            let floor = state.floor;
+            state.floor = state.trimmed_to.take().unwrap_or(floor);
             Seen {
                 log,
                 head: state.head,
                 stamp: state.log.last().map(|row| row.stamp),
-                floor: state.floor,
+                floor,
                 waiting: waiting.map(|(oldest, newest)| Waiting { oldest, newest }),
             }
         })
@@ -115,8 +119,10 @@ impl ChangeStore for Memory {
         })
     }
 
-    fn touched(&self, _: u64, up_to: u64) -> BoxFuture<'_, Result<Touched, StoreError>> {
+    fn touched(&self, after: u64, up_to: u64) -> BoxFuture<'_, Result<Touched, StoreError>> {
         self.state(move |state| Touched {
+            before: state.log.iter().find(|row| row.seq == after).map(|row| row.stamp),
+            floor: state.floor,
             log: Some(LogId(state.log_id)),
             sources: vec![source()],
             stamp: state.log.iter().find(|row| row.seq == up_to).map(|row| row.stamp),
@@ -378,6 +384,21 @@ async fn who_is_far_behind_drops_tables() {
     }
     site.settle().await;
     assert_eq!((site.told.take(), site.at()), (vec!["200000 *".to_owned()], position(7, 200_000)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_far_behind_misses_no_rows_that_were_removed() {
+    let site = Site::start(|state| state.log_id = 7).await;
+    site.told.take();
+    {
+        let mut state = site.store.0.lock();
+        // Removed after the look, before the tables are asked for.
+        state.trimmed_to = Some(150_000);
+        state.head = 200_000;
+        state.log.push(LogRow { seq: 200_000, source: source(), change: Some(key("x")), stamp: 3 });
+    }
+    site.settle().await;
+    assert_eq!((site.told.take(), site.at()), (vec!["reset 200000".to_owned()], position(7, 200_000)));
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,7 +5,7 @@
 
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
-use super::{Script, Source, Tracked};
+use super::{Script, Source, Tracked, source::KIND_ALL};
 use crate::database::{DatabaseKind, key_expression};
 
 /// The triggers of a source, as this version makes them.
@@ -51,6 +51,20 @@ impl<'a> Triggers<'a> {
             ("new_key", &self.new_key),
         ];
         script.fill(template(self.kind), &names);
+    }
+
+    /// Adds a statement by which every node drops what it has of the table. Triggers that were not there for a while have
+    /// seen nothing meanwhile, and nodes may not have noticed.
+    pub(super) fn tell_all(&self, script: &mut Script, schema: &str) {
+        let (outbox, nothing) = match self.kind {
+            DatabaseKind::Postgres => (format!("{schema}.gg_outbox"), "''"),
+            DatabaseKind::Mysql => ("gg_outbox".to_owned(), "''"),
+            DatabaseKind::Sqlite => ("gg_outbox".to_owned(), "x''"),
+        };
+        let (table, column) = (text(self.kind, &self.source.table), text(self.kind, &self.source.key_column));
+        script.push(format!(
+            "INSERT INTO {outbox} (tbl, col, kind, k) VALUES ({table}, {column}, {KIND_ALL}, {nothing})"
+        ));
     }
 }
 

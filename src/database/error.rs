@@ -52,6 +52,12 @@ impl DatabaseError {
         matches!(self, Self::Statement(Error::DatabaseError(UniqueViolation, _)))
     }
 
+    /// The transaction was ended for another one that was under way, as in a deadlock: it may do the next time.
+    pub fn is_serialization_failure(&self) -> bool {
+        use diesel::result::{DatabaseErrorKind::SerializationFailure, Error};
+        matches!(self, Self::Statement(Error::DatabaseError(SerializationFailure, _)))
+    }
+
     /// What is broken is the connection, or there is none: another attempt may meet a working one.
     pub fn is_connection(&self) -> bool {
         use diesel::result::{DatabaseErrorKind::ClosedConnection, Error};

@@ -130,7 +130,8 @@ impl MysqlServer {
         let mut connection = MysqlConnection::establish(&self.diesel_url())
             .map_err(|error| SessionError::open(&error, &self.url.secrets()))?;
         connection
-            .batch_execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
+            .batch_execute("SET SESSION autocommit = 1")
+            .and_then(|()| connection.batch_execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED"))
             .and_then(|()| {
                 connection.batch_execute("SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'")
             })

@@ -84,6 +84,10 @@ impl PostgresServer {
         pairs.push(("keepalives_idle", "5".to_owned()));
         pairs.push(("keepalives_interval", "2".to_owned()));
         pairs.push(("keepalives_count", "3".to_owned()));
+        // Of several servers the one that is written to: changes come late to the others.
+        if self.url.hosts.len() > 1 {
+            pairs.push(("target_session_attrs", "read-write".to_owned()));
+        }
         pairs.extend(self.url.options.iter().cloned());
         let pair = |(name, value): (&str, String)| {
             format!("{name}='{}'", value.replace('\\', "\\\\").replace('\'', "\\'"))

@@ -48,13 +48,20 @@ pub(super) struct Logged {
     log: GroupLog,
     /// Whether the group's table has its triggers.
     is_on: AtomicBool,
+    /// Whether that was ever found out. Until then memory answers nothing: there may be triggers.
+    is_known: AtomicBool,
     /// In nanoseconds.
     max_staleness: AtomicU64,
 }
 
 impl Logged {
     pub(super) fn new(log: GroupLog, config: &GroupConfig) -> Self {
-        let logged = Self { log, is_on: AtomicBool::new(false), max_staleness: AtomicU64::default() };
+        let logged = Self {
+            log,
+            is_on: AtomicBool::new(false),
+            is_known: AtomicBool::new(false),
+            max_staleness: AtomicU64::default(),
+        };
         logged.reconfigure(config);
         logged
     }
@@ -82,13 +89,15 @@ impl Group {
     }
 
     /// Says whether every change of the group's table gets into the log: whether its triggers are there. What is in memory
-    /// is dropped when that changes, since changes may have passed unseen. Without a log it changes nothing.
+    /// is dropped when that changes, since changes may have passed unseen. Until it is first said, memory answers nothing.
+    /// Without a log it changes nothing.
     pub fn set_logged(&self, is_on: bool) {
         let Some(logged) = &self.logged else { return };
         if logged.is_on.swap(is_on, Ordering::AcqRel) != is_on {
             // After the switch: what peers say from now on is held to what is needed of them.
             self.reset(logged.log.cell.cursor().map_or(0, |cursor| cursor.seq));
         }
+        logged.is_known.store(true, Ordering::Release);
     }
 
     /// Waits until it is known whether the group's table is in a log, which takes one look at its database. At once where
@@ -135,7 +144,8 @@ impl Group {
             Some(logged) if logged.is_on.load(Ordering::Acquire) => {
                 logged.log.cell.is_fresh(now, logged.max_staleness())
             }
-            _ => true,
+            Some(logged) => logged.is_known.load(Ordering::Acquire),
+            None => true,
         }
     }
 

@@ -115,11 +115,18 @@ impl ChangeStore for LogStore {
         }))
     }
 
-    fn touched(&self, _: u64, up_to: u64) -> BoxFuture<'_, Result<Touched, StoreError>> {
+    fn touched(&self, after: u64, up_to: u64) -> BoxFuture<'_, Result<Touched, StoreError>> {
         Box::pin(self.trip(move || {
             let state = self.world.database.state.lock();
             let stamp = state.data.row(up_to).map(|row| row.stamp);
-            Touched { log: Some(state.data.id), sources: vec![tracked().source], stamp }
+            let before = state.data.row(after).map(|row| row.stamp);
+            Touched {
+                before,
+                floor: state.data.floor,
+                log: Some(state.data.id),
+                sources: vec![tracked().source],
+                stamp,
+            }
         }))
     }
 

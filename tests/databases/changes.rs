@@ -148,7 +148,9 @@ async fn installing_again_changes_nothing(kind: DatabaseKind) {
     site.install();
     assert_eq!(site.store().inspect(&tracked()).await.expect("an answer"), [None]);
     site.sql("INSERT INTO t VALUES (1, 'a', 1)");
-    assert_eq!(texts(&relayed(&site.store(), 0).await), ["a"]);
+    // Nobody knows what changed while others were there.
+    let told = texts(&relayed(&site.store(), 0).await);
+    assert_eq!(told[told.len() - 2..], ["*", "a"]);
 }
 
 /// A view can have no triggers, and keeps no other table from having them.

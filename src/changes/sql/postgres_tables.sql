@@ -14,7 +14,7 @@ CREATE TABLE IF NOT EXISTS {schema}.gg_outbox (
     tbl text NOT NULL,
     col text NOT NULL,
     kind smallint NOT NULL,
-    k bytea NOT NULL
+    k bytea NOT NULL CHECK (octet_length(k) <= 1024)
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
 CREATE TABLE IF NOT EXISTS {schema}.gg_log (
     seq bigint PRIMARY KEY,

@@ -50,12 +50,18 @@ struct Site {
 
 impl Site {
     fn new() -> Self {
+        let site = Self::unknown();
+        site.group.set_logged(true);
+        site
+    }
+
+    /// Nobody has seen yet whether the table has its triggers.
+    fn unknown() -> Self {
         let (row, cell, clock) = (Arc::new(Row::default()), LogCell::new(), Arc::new(TokioClock::new()));
         let log = Some(GroupLog { cell: Arc::clone(&cell), append: None });
         let parts = GroupParts { clock: clock.clone(), log, ..GroupParts::alone(Arc::clone(&row)) };
         let name = GroupName::new("scores").expect("a name");
         let group = Group::new(name, GroupConfig::default(), GroupSettings::default(), parts);
-        group.set_logged(true);
         Self { row, cell, clock, group }
     }
 
@@ -170,6 +176,18 @@ async fn nothing_that_a_peer_says_is_used_between_two_logs() {
     site.cell.advance(Position { log: LogId(8), seq: 3 });
     let need = site.group.need(slot());
     assert!(!site.group.is_usable(need, Some(at(5))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn memory_answers_nothing_before_it_is_known_whether_there_are_triggers() {
+    let site = Site::unknown();
+    for version in ["1", "2", "3"] {
+        site.row.version.store(version.parse().expect("a number"), Ordering::SeqCst);
+        assert_eq!(site.get().await, (version.to_owned(), Outcome::Load));
+    }
+    site.group.set_logged(false);
+    site.get().await;
+    assert_eq!(site.get().await.1, Outcome::Hit);
 }
 
 #[tokio::test(start_paused = true)]

@@ -166,7 +166,7 @@ impl Failure {
 /// What became of one attempt.
 enum Attempt {
     Done(Written),
-    /// Another row of the key came in between.
+    /// Another row of the key came in between, or another transaction that this one had to end for.
     Raced(DatabaseError),
 }
 
@@ -204,7 +204,12 @@ impl Parts {
             }
         }
         // A row that is there, and that no look finds: another column's, which must be unique too.
-        Err(raced.map_or(WriteError::Condition, WriteError::refused).into())
+        Err(match raced {
+            None => WriteError::Condition,
+            Some(error) if error.is_serialization_failure() => WriteError::Failed(error.into()),
+            Some(error) => WriteError::refused(error),
+        }
+        .into())
     }
 
     fn attempt(
@@ -226,8 +231,12 @@ impl Parts {
             Ok(written) => Ok(Attempt::Done(written)),
             Err(Step::Database(error)) if done.get() => Err(WriteError::Unknown(error.into()).into()),
             Err(Step::Database(error)) => Err(Failure::NotBegun(error)),
-            Err(Step::Insert(error)) if error.is_unique_violation() => Ok(Attempt::Raced(error)),
-            Err(Step::Insert(error)) => Err(refusal(error).into()),
+            Err(Step::Statement(error))
+                if error.is_unique_violation() || error.is_serialization_failure() =>
+            {
+                Ok(Attempt::Raced(error))
+            }
+            Err(Step::Statement(error)) => Err(refusal(error).into()),
             Err(Step::Write(error)) => Err(error.into()),
         }
     }
@@ -251,7 +260,7 @@ impl Parts {
                 return Ok(Written::Absent);
             }
             let statement = self.with_key(Statement::new(&*self.delete), bound);
-            turn.execute(&statement).map_err(|error| Step::Write(refusal(error)))?;
+            only_one(turn.execute(&statement).map_err(Step::Statement)?)?;
             return Ok(Written::Done);
         };
         if present.is_some() {
@@ -263,7 +272,7 @@ impl Parts {
             }
             let of_key = format!(" WHERE t.{} = ", turn.kind().quoted(&self.plan.report().key_column));
             let statement = self.with_key(statement.then(of_key), bound);
-            turn.execute(&statement).map_err(|error| Step::Write(refusal(error)))?;
+            only_one(turn.execute(&statement).map_err(Step::Statement)?)?;
             return Ok(Written::Done);
         }
         let mut statement = self.with_key(Statement::new(&*self.insert), bound);
@@ -271,7 +280,7 @@ impl Parts {
             statement =
                 statement.then(", ").then(&*inserted.before).bind(value.clone()).then(&*inserted.after);
         }
-        turn.execute(&statement.then(")")).map_err(Step::Insert)?;
+        turn.execute(&statement.then(")")).map_err(Step::Statement)?;
         Ok(Written::Done)
     }
 
@@ -303,21 +312,27 @@ impl Parts {
                 false => others = true,
             }
         }
-        if found.is_none() && others {
-            // The column's collation takes that row's key for this one, and would not let both in.
-            return Err(Step::Write(WriteError::refused(
-                "there is a row whose key is equal by the column's collation, and spelled otherwise",
-            )));
+        if others {
+            // The column's collation takes that row's key for this one: a statement would reach both.
+            return Err(Step::Write(WriteError::refused(EQUAL)));
         }
         Ok(found)
     }
+}
+
+const EQUAL: &str = "there is a row whose key is equal by the column's collation, and spelled otherwise";
+
+/// Nothing is committed that has reached another row than the key's. MySQL does not count a row that stays as it was.
+fn only_one(rows: usize) -> Result<(), Step> {
+    if rows > 1 { Err(Step::Write(WriteError::refused(EQUAL))) } else { Ok(()) }
 }
 
 /// Where a transaction failed.
 enum Step {
     /// In what is done for every write, or at its beginning or end.
     Database(DatabaseError),
-    Insert(DatabaseError),
+    /// In the one that changes the row.
+    Statement(DatabaseError),
     Write(WriteError),
 }
 
