@@ -99,6 +99,7 @@ async fn check(database: Database) {
     assert_eq!(found(&loader, odd).await.0, "7");
 
     several(&database).await;
+    no_other_row_is_reached(&database).await;
     at_once(&database).await;
 
     let config =
@@ -126,6 +127,35 @@ async fn several(database: &Database) {
     assert_eq!(found(&loader, "carl").await.0, r#"{"n":2,"d":null,"b":null}"#);
     let refused = writer.write(&key("carl"), &put(r#"{"n":2}"#), None).await;
     assert!(matches!(refused, Err(WriteError::Malformed(text)) if text.contains("\"d\"")));
+}
+
+/// An index that lets two spellings in, which the column takes for one: a statement by key would reach both rows.
+async fn no_other_row_is_reached(database: &Database) {
+    let collation = match database.kind() {
+        DatabaseKind::Sqlite => "BINARY",
+        DatabaseKind::Postgres => "\"C\"",
+        // An index has its column's collation.
+        DatabaseKind::Mysql => return,
+    };
+    run(
+        database,
+        &format!(
+            "CREATE TABLE x (k TEXT COLLATE nocase, n INTEGER); CREATE UNIQUE INDEX x_k ON x (k COLLATE {collation}); \
+             INSERT INTO x VALUES ('Anna', 1), ('ANNA', 2)"
+        ),
+    );
+    let config = config("x", &["n"]);
+    let loader = TableLoader::new(database, &config, 1 << 20).expect("the table can be served");
+    if let Ok(writer) = TableWriter::new(&loader, &config) {
+        for write in [put("77"), Write::Delete] {
+            let refused = writer.write(&key("Anna"), &write, None).await;
+            assert!(refused.is_err(), "{refused:?}");
+        }
+    }
+    let rows = database.run_here(Access::Read, database.statement_timeout(), |turn| {
+        turn.query(&Statement::new("SELECT SUM(n) FROM x WHERE n IN (1, 2)"))
+    });
+    assert_eq!(rows.expect("works")[0].integer(0).expect("a number"), 3, "both rows are as they were");
 }
 
 /// Many that insert and change one row: each is carried out, and one row is left.
