@@ -25,7 +25,7 @@ use std::{
     time::Duration,
 };
 
-use clap::{Parser, ValueEnum};
+use clap::Parser;
 use ggcache::{
     client::Client,
     database::{Access, Database, DatabaseConfig, DatabaseError, DatabaseUrl, Statement},
@@ -34,6 +34,7 @@ use ggcache::{
 use parking_lot::Mutex;
 use rig::fleet::{Fleet, Plan};
 use rustix::process::Signal;
+use server::{Kind, Server};
 use support::site::Site;
 use tokio::{task::JoinSet, time::Instant};
 
@@ -49,6 +50,9 @@ mod postgres;
 #[path = "support/lib.rs"]
 #[expect(dead_code, reason = "shared with other programs, each of which takes what it needs")]
 mod rig;
+#[path = "support/server.rs"]
+#[expect(dead_code, reason = "shared with other programs, each of which takes what it needs")]
+mod server;
 #[path = "../tests/support/lib.rs"]
 #[expect(dead_code, reason = "shared with the tests")]
 mod support;
@@ -71,13 +75,6 @@ struct Arguments {
     /// Says nothing: cargo passes it to every benchmark
     #[arg(long, hide = true)]
     bench: bool,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Kind {
-    Sqlite,
-    Postgres,
-    Mariadb,
 }
 
 const NODES: usize = 3;
@@ -109,45 +106,6 @@ fn key(index: usize) -> String {
     format!("item-{index:04}")
 }
 
-/// The server, if there is one; it goes with this value.
-enum Server {
-    None,
-    Postgres(postgres::Postgres, String),
-    #[cfg(feature = "mysql")]
-    Mariadb(mariadb::MariaDb, String),
-}
-
-impl Server {
-    fn start(kind: Kind) -> Result<Self, &'static str> {
-        Ok(match kind {
-            Kind::Sqlite => Self::None,
-            Kind::Postgres => {
-                let server = postgres::Postgres::start(&[]);
-                let database = server.database();
-                Self::Postgres(server, database)
-            }
-            #[cfg(feature = "mysql")]
-            Kind::Mariadb => {
-                let server = mariadb::MariaDb::start(&[]);
-                let database = server.database();
-                Self::Mariadb(server, database)
-            }
-            #[cfg(not(feature = "mysql"))]
-            Kind::Mariadb => return Err("this build knows no MySQL: add --features mysql"),
-        })
-    }
-
-    /// The URL, from the site's directory.
-    fn url(&self) -> String {
-        match self {
-            Self::None => "sqlite:school.db".to_owned(),
-            Self::Postgres(server, database) => server.url(database),
-            #[cfg(feature = "mysql")]
-            Self::Mariadb(server, database) => server.url(database),
-        }
-    }
-}
-
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -172,10 +130,10 @@ async fn run(arguments: &Arguments, server: &Server) -> ExitCode {
          key_column = \"name\"\nvalue_columns = [\"version\"]\nttl = \"1h\"\nhot_ttl = \"10m\"\nttl_jitter = 0.0\n"
     );
     let site = Site::new(&configuration);
-    if matches!(server, Server::None) {
+    if matches!(server, Server::Sqlite) {
         site.sql("PRAGMA journal_mode = WAL");
     }
-    let place = if matches!(server, Server::None) {
+    let place = if matches!(server, Server::Sqlite) {
         format!("sqlite:{}", site.database().display())
     } else {
         url.clone()
