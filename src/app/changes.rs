@@ -240,6 +240,9 @@ fn status(name: &str, installation: &Installation<'_>, out: &mut impl std::io::W
     if let Some(why) = status.not_here {
         writeln!(out, "database {name}: {why}")?;
     }
+    for line in status.views {
+        writeln!(out, "{line}")?;
+    }
     for (source, missing) in status.sources {
         let (table, column) = (&source.table, &source.key_column);
         if missing.is_empty() && status.log.is_some() {

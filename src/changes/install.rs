@@ -39,8 +39,10 @@ pub struct Status {
     pub log: Option<[i64; 4]>,
     /// Why changes can't be seen in time at this server, whatever the triggers are.
     pub not_here: Option<String>,
-    /// Each source, and its triggers that are missing.
+    /// Each source that can have triggers, and those that are missing.
     pub sources: Vec<(Source, Vec<String>)>,
+    /// What is to be said of views, which can have none.
+    pub views: Vec<String>,
 }
 
 /// The log of one database, as commands see it. Blocks.
@@ -63,14 +65,17 @@ impl<'a> Installation<'a> {
     pub fn status(&self) -> Result<Status, InstallError> {
         self.run(|turn| {
             let installed = is_installed(turn)?;
-            let sources = self.tracked.iter().map(|tracked| {
+            let (mut sources, mut views) = (Vec::new(), Vec::new());
+            for tracked in self.tracked {
+                if let Err(error @ InstallError::View(_)) = table_name(turn, &tracked.source.table, false) {
+                    views.push(error.to_string());
+                    continue;
+                }
                 let there = triggers_of(turn, &tracked.source.table)?;
-                let missing = missing(turn.kind(), tracked, &there);
-                Ok((tracked.source.clone(), missing))
-            });
-            let sources = sources.collect::<Result<_, DatabaseError>>()?;
+                sources.push((tracked.source.clone(), missing(turn.kind(), tracked, &there)));
+            }
             let log = if installed { log(turn)? } else { None };
-            Ok(Status { installed, log, not_here: why_not_here(turn)?, sources })
+            Ok(Status { installed, log, not_here: why_not_here(turn)?, sources, views })
         })
     }
 

@@ -164,6 +164,8 @@ async fn views_are_left_out(kind: DatabaseKind) {
     installation.execute(&installation.installation(true).expect("it can be made")).expect("it is made");
     let unseen = installation.unseen().expect("an answer");
     assert!(unseen.iter().any(|line| line.contains("\"w\"") && line.contains("view")), "{unseen:?}");
+    let status = installation.status().expect("a status");
+    assert_eq!((status.views.len(), status.sources.len()), (1, 1), "{status:?}");
     let found = site.store().inspect(&both).await.expect("an answer");
     assert!(found[0].is_some() && found[1].is_none(), "{found:?}");
     let alone = [view];
