@@ -3,7 +3,11 @@
 //! What looks at a request's head takes a [`RequestHead`], and what tells something in an answer's writes it to an
 //! [`AnswerHead`]: so the quick way of a hit and all others share every rule.
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, uri::Authority};
+use std::str::FromStr as _;
+
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header, uri::Authority,
+};
 
 /// What a request says before its body.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +35,16 @@ impl<'a, B> From<&'a Request<B>> for RequestHead<'a> {
             headers: request.headers(),
         }
     }
+}
+
+/// Whether fields of HTTP/1.1 name one host, as they must (RFC 9112, section 3.2). An empty name is one.
+pub fn names_one_host(headers: &HeaderMap) -> bool {
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let (Some(host), None) = (hosts.next(), hosts.next()) else { return false };
+    let host = host.as_bytes();
+    host.is_empty()
+        || (!host.contains(&b'@')
+            && std::str::from_utf8(host).is_ok_and(|host| Authority::from_str(host).is_ok()))
 }
 
 /// The head of an answer in the making.
@@ -114,13 +128,30 @@ mod tests {
     }
 
     #[test]
+    fn a_request_names_one_host() {
+        let named = |hosts: &[&'static str]| {
+            names_one_host(&hosts.iter().fold(HeaderMap::new(), |mut headers, host| {
+                headers.append(header::HOST, HeaderValue::from_static(host));
+                headers
+            }))
+        };
+        for right in ["", "a", "a.example:80", "127.0.0.1", "[::1]:80", "a_b", "xn--4ca"] {
+            assert!(named(&[right]), "{right}");
+        }
+        for wrong in ["a b", "a/b", "http://a", "a@b", "a,b c", "[::1", "a?b", "a#b"] {
+            assert!(!named(&[wrong]), "{wrong}");
+        }
+        assert!(!named(&[]) && !named(&["a", "a"]));
+    }
+
+    #[test]
     fn a_response_takes_what_is_told() {
         let mut response = Response::new(());
         AnswerHead::status(&mut response, StatusCode::NOT_FOUND);
-        response.number(&http::header::AGE, 12);
-        response.fixed(&http::header::VARY, "a");
-        response.also(&http::header::VARY, "b");
-        response.text(&http::header::ETAG, b"\"1\"");
+        response.number(&header::AGE, 12);
+        response.fixed(&header::VARY, "a");
+        response.also(&header::VARY, "b");
+        response.text(&header::ETAG, b"\"1\"");
         assert_eq!(
             (response.status().as_u16(), &response.headers()["age"]),
             (404, &"12".parse().expect("text"))

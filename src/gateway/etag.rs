@@ -38,10 +38,24 @@ impl EntityTag {
 
     /// Whether an `If-None-Match` names it, by the weak comparison that RFC 9110 (13.1.2) asks for.
     pub(super) fn is_in(&self, seen: &[u8]) -> bool {
-        seen.split(|byte| *byte == b',')
-            .map(<[u8]>::trim_ascii)
-            .any(|tag| tag == b"*" || tag.strip_prefix(b"W/").unwrap_or(tag) == self.as_bytes())
+        tags(seen).any(|tag| tag == b"*" || tag.strip_prefix(b"W/").unwrap_or(tag) == self.as_bytes())
     }
+}
+
+/// Whether an `If-Match` names the value with this tag, in one of its encodings, by the strong comparison that RFC 9110
+/// (13.1.1) asks for.
+pub(super) fn is_matched(tag: u64, wanted: &[u8]) -> bool {
+    let own = [false, true].map(|is_gzip| EntityTag::new(tag, is_gzip));
+    tags(wanted).any(|tag| tag == b"*" || own.iter().any(|own| tag == own.as_bytes()))
+}
+
+/// Whether an `If-None-Match` names the value with this tag, in one of its encodings.
+pub(super) fn is_seen(tag: u64, seen: &[u8]) -> bool {
+    [false, true].into_iter().any(|is_gzip| EntityTag::new(tag, is_gzip).is_in(seen))
+}
+
+fn tags(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    line.split(|byte| *byte == b',').map(<[u8]>::trim_ascii)
 }
 
 #[cfg(test)]
@@ -58,6 +72,15 @@ mod tests {
         for seen in ["", "\"00000000000000ac\"", "00000000000000ab"] {
             assert!(!etag.is_in(seen.as_bytes()), "{seen}");
         }
+    }
+
+    #[test]
+    fn a_value_has_a_tag_for_each_encoding() {
+        for wanted in ["*", "\"x\",\"00000000000000ab\"", "\"00000000000000ab-gz\""] {
+            assert!(is_matched(0xab, wanted.as_bytes()) && is_seen(0xab, wanted.as_bytes()), "{wanted}");
+        }
+        let weak = b"W/\"00000000000000ab\"";
+        assert!(!is_matched(0xab, weak) && is_seen(0xab, weak));
     }
 
     #[test]

@@ -4,15 +4,17 @@
 use std::{future::Future, sync::Arc};
 
 use futures_util::future::Either;
-use http::{Method, Request, Response};
+use http::{Method, Request, Response, Version};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use super::{Gateway, GatewayBody, Hit, Next, Wait, exchange::Exchange, reply::Told, target};
+use super::{Gateway, GatewayBody, Hit, Next, Wait, exchange::Exchange, problem, reply::Told, target};
 use crate::{
     access::Memo,
-    head::RequestHead,
+    error::ErrorCode,
+    head::{RequestHead, names_one_host},
     net::{AtHand, Connection, Handler, Lines},
+    problem::Problem,
     telemetry::trace::{self, TraceContext},
 };
 
@@ -28,6 +30,14 @@ impl Handler for Gateway {
         let head = RequestHead::from(&request);
         let mut exchange = Exchange::new(&head, &self.0.parts.live, self.0.plane);
         let at_once = |response| Either::Left(std::future::ready(response));
+        // What is read at hand names one.
+        if request.version() == Version::HTTP_11 && !names_one_host(request.headers()) {
+            let refusal = Problem::new(
+                ErrorCode::BadRequest,
+                "the request has no Host header, several or a malformed one",
+            );
+            return at_once(exchange.finish_at_once(problem(refusal)));
+        }
         let wait = match self.0.look(&head, connection, &mut exchange) {
             Next::Answered(response) => return at_once(exchange.finish_at_once(response)),
             Next::Hit(Hit { group, answer, now }) => {

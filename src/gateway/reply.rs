@@ -9,7 +9,7 @@ use super::{
     GatewayBody,
     complaints::Complaints,
     encoding::{Encodings, accepts_gzip},
-    etag::EntityTag,
+    etag::{self, EntityTag},
 };
 use crate::{
     cluster::Node,
@@ -22,6 +22,8 @@ use crate::{
 
 /// What is said of a key that is not there.
 pub(super) const ABSENT: &str = "the database has no row with this key";
+
+const OTHER_VALUE: &str = "the value has none of the entity tags that If-Match names";
 
 static CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
@@ -91,6 +93,10 @@ impl NodeReply {
         };
         if config.content_type.is_some() && is_for_script(request) {
             return Told::Problem(super::problem(Problem::new(ErrorCode::Forbidden, NO_SCRIPT)));
+        }
+        let mut wanted = request.get_all(header::IF_MATCH).iter().peekable();
+        if wanted.peek().is_some() && !wanted.any(|line| etag::is_matched(value.tag(), line.as_bytes())) {
+            return Told::Problem(super::problem(Problem::new(ErrorCode::PreconditionFailed, OTHER_VALUE)));
         }
         let varies = self.encodings.may_vary(value);
         let gzip = if varies && accepts_gzip(request) { self.encodings.gzip(value) } else { None };

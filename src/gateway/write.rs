@@ -11,10 +11,10 @@ use http_body_util::{BodyExt as _, Either, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use tokio::time::{Instant, timeout_at};
 
-use super::{GatewayBody, Shared, etag::EntityTag, keys, no_view, problem, reply};
+use super::{GatewayBody, Shared, etag, keys, no_view, problem, reply};
 use crate::{
     error::ErrorCode,
-    group::{Committed, Condition, Group, Position, Value, Write, WriteError, Written},
+    group::{Committed, Condition, Group, Position, Write, WriteError, Written},
     problem::{Problem, RequestId},
 };
 
@@ -37,7 +37,12 @@ pub(super) fn is_write(method: &Method) -> bool {
 /// # Errors
 /// If it names none that is one.
 pub(super) fn min_position(headers: &HeaderMap) -> Result<Option<Position>, Problem> {
-    let Some(text) = headers.get(&MIN_POSITION) else { return Ok(None) };
+    let mut lines = headers.get_all(&MIN_POSITION).iter();
+    let Some(text) = lines.next() else { return Ok(None) };
+    if lines.next().is_some() {
+        let detail = "GGCache-Min-Position is given more than once; send the one that is to be reached";
+        return Err(Problem::new(ErrorCode::BadRequest, detail));
+    }
     let position = text.to_str().ok().and_then(|text| text.trim().parse().ok());
     position.map(Some).ok_or_else(|| {
         let detail = "GGCache-Min-Position is not a position; send what a write answered as GGCache-Position";
@@ -136,24 +141,17 @@ fn condition(headers: &HeaderMap) -> Option<Condition> {
         return None;
     }
     Some(Condition::new(move |present| {
-        let is_one_of = |lines: &[HeaderValue], is_strong: bool| {
-            present.is_some_and(|value| lines.iter().any(|line| is_named(line, value, is_strong)))
+        let is_one_of = |lines: &[HeaderValue], names: fn(u64, &[u8]) -> bool| {
+            present.is_some_and(|value| lines.iter().any(|line| names(value.tag(), line.as_bytes())))
         };
-        (wanted.is_empty() || is_one_of(&wanted, true)) && !is_one_of(&unwanted, false)
+        (wanted.is_empty() || is_one_of(&wanted, etag::is_matched)) && !is_one_of(&unwanted, etag::is_seen)
     }))
-}
-
-fn is_named(line: &HeaderValue, value: &Value, is_strong: bool) -> bool {
-    let tags = [false, true].map(|is_gzip| EntityTag::new(value.tag(), is_gzip));
-    line.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii).any(|seen| {
-        let seen = if is_strong { seen } else { seen.strip_prefix(b"W/").unwrap_or(seen) };
-        seen == b"*" || tags.iter().any(|tag| seen == tag.as_bytes())
-    })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::etag::EntityTag, *};
+    use crate::group::Value;
 
     fn holds(lines: &[(HeaderName, &'static str)], present: Option<&Value>) -> bool {
         let headers =
@@ -186,11 +184,15 @@ mod tests {
     #[test]
     fn positions_are_read() {
         let read = |text| {
-            let headers = [(MIN_POSITION.clone(), HeaderValue::from_static(text))].into_iter().collect();
+            let mut headers = HeaderMap::new();
+            for line in <str>::lines(text) {
+                headers.append(MIN_POSITION.clone(), HeaderValue::from_static(line));
+            }
             min_position(&headers).map_err(|problem| problem.code())
         };
         assert_eq!(min_position(&HeaderMap::new()).expect("nothing is named"), None);
         assert!(matches!(read("00000000000000ab-17"), Ok(Some(Position { seq: 17, .. }))));
         assert_eq!(read("17"), Err(ErrorCode::BadRequest));
+        assert_eq!(read("00000000000000ab-17\n00000000000000ab-17"), Err(ErrorCode::BadRequest));
     }
 }

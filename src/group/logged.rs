@@ -230,11 +230,22 @@ impl Group {
         Ok(log.cell.cursor())
     }
 
-    /// Whether this node has applied the log up to `position`, after waiting for its next look at the database at most.
+    /// Whether this node has applied the log up to `position`, after waiting for its next looks at the database at most.
     /// If so, a read that begins now is answered with nothing older; if not, only a [fresh](Self::fresh) one is. Cancel
     /// safe.
+    ///
+    /// A position that the log does not have, since it is made up or from before a restore, is no reason to ask the
+    /// database for each read: whatever was committed before a look began is applied when it has ended, and so is every
+    /// write whose answer somebody knew by then.
     pub async fn caught_up(&self, position: Position, deadline: Instant) -> bool {
-        self.come_to(Some(position), deadline).await.is_ok()
+        let begun = self.clock.now();
+        if self.come_to(Some(position), deadline).await.is_ok() {
+            return true;
+        }
+        // The look that was waited for.
+        self.log().is_some_and(|log| {
+            log.cell.cursor().is_some() && log.cell.fresh_at().is_some_and(|fresh_at| fresh_at >= begun)
+        })
     }
 
     /// As [`get`](Self::get), with nothing older than `position`, which a write answered.

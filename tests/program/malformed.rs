@@ -327,7 +327,6 @@ async fn what_is_unusual_but_right_is_served() {
     let key = "/api?group=scores&key=anna";
     for request in [
         format!("GET {key} HTTP/1.0\r\n\r\n"),
-        format!("GET {key} HTTP/1.1\r\n\r\n"),
         format!("GET http://elsewhere{key} HTTP/1.1\r\nhost: elsewhere\r\n\r\n"),
         format!("GET {key} HTTP/1.1\nhost: x\n\n"),
         format!("\r\nGET {key} HTTP/1.1\r\nhost: x\r\n\r\n"),
@@ -338,6 +337,28 @@ async fn what_is_unusual_but_right_is_served() {
         let answer = exchange(node.api(), request.as_bytes()).await.unwrap_or_else(|| panic!("{request}"));
         assert_eq!((answer.status, answer.text()), (200, "333"), "{request}");
     }
+    is_well(&mut cluster.nodes[0]).await;
+}
+
+/// RFC 9112, section 3.2. Nodes call one another by their addresses, and are not held to it.
+#[tokio::test]
+async fn a_request_names_its_host_once() {
+    let mut cluster = cluster().await;
+    let node = &cluster.nodes[0];
+    let mut wrong = String::new();
+    for path in ["/api?group=scores&key=anna", "/livez", "/api/v1/groups", "/nothing"] {
+        for hosts in
+            ["", "host: x\r\nhost: x\r\n", "host: x\r\nHost: y\r\n", "host: a b\r\n", "host: a@b\r\n"]
+        {
+            for (method, length) in
+                [("GET", ""), ("GET", "content-length: 0\r\n"), ("DELETE", ""), ("OPTIONS", "")]
+            {
+                let request = format!("{method} {path} HTTP/1.1\r\n{hosts}{length}\r\n");
+                wrong.extend(differs(&request, exchange(node.api(), request.as_bytes()).await, BAD));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
     is_well(&mut cluster.nodes[0]).await;
 }
 

@@ -45,6 +45,9 @@ pub(in super::super) struct KeyInQuery {
 #[into_params(parameter_in = Header)]
 #[expect(dead_code, reason = "it is read by its derive")]
 pub(in super::super) struct ReadHeaders {
+    /// Entity tags, or `*` for any value: a value that has none of them is not answered, but a 412.
+    #[param(rename = "If-Match", nullable = false, example = "\"2c4b2a5d1f0e9a73\"")]
+    if_match: Option<String>,
     /// Entity tags of values that the client has: if one of them is still right, the answer is a 304.
     #[param(rename = "If-None-Match", nullable = false, example = "\"2c4b2a5d1f0e9a73\"")]
     if_none_match: Option<String>,

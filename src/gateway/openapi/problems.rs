@@ -22,7 +22,8 @@ pub(super) fn may_answer(route: &Route, code: ErrorCode) -> bool {
         ErrorCode::Unauthenticated | ErrorCode::Forbidden | ErrorCode::RateLimited => route.scope.is_some(),
         ErrorCode::KeyNotFound => is_value,
         ErrorCode::NotCached => is_value && !writes,
-        ErrorCode::PreconditionFailed | ErrorCode::Conflict => writes,
+        ErrorCode::PreconditionFailed => is_value,
+        ErrorCode::Conflict => writes,
         ErrorCode::GroupNotFound => is_value || route.path == routes::OWNER || route.path.contains("{group}"),
         ErrorCode::RouteNotFound => route.path == routes::DOCS_FILE,
         // A group that is not writable.

@@ -51,7 +51,15 @@ async fn whatever_a_client_says_of_its_read() {
                 ("GGCache-Min-Position: a\r\n", 400),
                 ("ggcache-min-position:\r\n", 400),
                 ("cache-control: only-if-cached\r\nggcache-min-position: 0123456789abcdef-7\r\n", 504),
+                (
+                    "ggcache-min-position: 0123456789abcdef-7\r\nggcache-min-position: 0123456789abcdef-7\r\n",
+                    400,
+                ),
                 ("if-none-match: *\r\n", 304),
+                ("if-match: *\r\n", 200),
+                ("if-match: \"x\"\r\n", 412),
+                ("if-match: \"x\"\r\nif-none-match: *\r\n", 412),
+                ("if-match: \"x\"\r\nif-match: \"y\", *\r\nif-none-match: *\r\n", 304),
             ] {
                 let line = format!("{method} {line}");
                 let quick = told(address, &line, headers, true).await;
@@ -99,7 +107,8 @@ async fn whoever_asks_and_whatever_there_is() {
             "if-none-match: \"x\", *\r\nif-none-match: W/\"y\"\r\n",
             "sec-fetch-site: same-origin\r\nsec-fetch-dest: script\r\n",
             "sec-fetch-site: cross-site\r\n",
-            "host: localhost\r\n",
+            "if-match: *, W/\"x\"\r\n",
+            "if-match: W/\"x\"\r\n",
             "x-forwarded-for: 192.0.2.1\r\n",
             "authorization: Bearer x\r\n",
             TRACE,

@@ -153,7 +153,21 @@ async fn a_position_is_waited_for_or_read_past() {
     site.cell.wanted().await;
     site.look(2);
     assert_eq!(text(&reader.await.expect("no panic").expect("an answer")), "1");
-    // A log that nobody reads, and a position of another one: the database is read.
+    // Positions that the log does not have: memory is as good, after a look.
+    let loads = site.row.loads.load(Ordering::SeqCst);
+    for position in [at(3), Position { log: LogId(1), seq: 0 }] {
+        let reader = tokio::spawn({
+            let group = Arc::clone(&site.group);
+            async move { group.get_at(b"anna", position, deadline()).await }
+        });
+        site.cell.wanted().await;
+        site.look(2);
+        let read = reader.await.expect("no panic").expect("an answer");
+        assert_eq!((text(&read).as_str(), read.outcome), ("1", Outcome::Hit));
+    }
+    assert_eq!(site.row.loads.load(Ordering::SeqCst), loads);
+    // Nobody reads the log: the database is asked.
+    tokio::time::advance(Duration::from_millis(1)).await;
     for position in [at(3), Position { log: LogId(1), seq: 0 }] {
         site.change();
         let read = site.group.get_at(b"anna", position, deadline()).await.expect("an answer");

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
-use crate::head::RequestHead;
+use crate::head::{RequestHead, names_one_host};
 
 /// The most fields of a plain head.
 const FIELDS_MAX: usize = 32;
@@ -60,6 +60,10 @@ impl Heads {
             // An empty value need not lie within the head.
             let value = if field.value.is_empty() { Bytes::new() } else { kept.slice_ref(field.value) };
             self.headers.try_append(name, HeaderValue::from_maybe_shared(value).ok()?).ok()?;
+        }
+        // What is wrong about it, others say.
+        if !names_one_host(&self.headers) {
+            return None;
         }
         self.last = kept;
         Some(length)
@@ -141,17 +145,21 @@ mod tests {
         assert_eq!(read(&mut heads, &[LINE, &fields[..fields.len() - 2]].concat()), None);
         let more: &[u8] = b"Host: x\r\nx-a: 1\r\nx-b: 2\r\n\r\n";
         assert_eq!(read(&mut heads, &[LINE, more].concat()).expect("plain").2.len(), 3);
-        assert_eq!(read(&mut heads, &[LINE, b"\r\n"].concat()).expect("plain").2.len(), 0);
-        assert_eq!(read(&mut heads, &[LINE, b"\r\n", LINE].concat()).expect("plain").3, LINE.len());
+        let least: &[u8] = b"host:\r\n\r\n";
+        assert_eq!(read(&mut heads, &[LINE, least].concat()).expect("plain").2.len(), 1);
+        assert_eq!(read(&mut heads, &[LINE, least, LINE].concat()).expect("plain").3, LINE.len());
+        for odd in ["\r\n", "host: x\r\nhost: x\r\n\r\n", "host: a b\r\n\r\n"] {
+            assert_eq!(read(&mut heads, &[LINE, odd.as_bytes()].concat()), None, "{odd:?}");
+        }
     }
 
     #[test]
     fn nothing_is_left_of_what_was_not_plain() {
         let mut heads = Heads::default();
-        let odd = [LINE, b"x-a: 1\r\ncontent-length: 0\r\n\r\n"].concat();
+        let odd = [LINE, b"host: x\r\nx-a: 1\r\ncontent-length: 0\r\n\r\n"].concat();
         assert_eq!(read(&mut heads, &odd), None);
         assert_eq!(read(&mut heads, &odd), None);
-        assert_eq!(read(&mut heads, &[LINE, b"x-b: 2\r\n\r\n"].concat()).expect("plain").2.len(), 1);
+        assert_eq!(read(&mut heads, &[LINE, b"host: x\r\n\r\n"].concat()).expect("plain").2.len(), 1);
     }
 
     #[test]
@@ -184,7 +192,7 @@ mod tests {
         /// Whatever is taken for plain, hyper's parsers read the same.
         #[test]
         fn what_is_plain_is_read_as_by_others(target in "/[ -~]{0,40}", value in "[ -~]{0,20}") {
-            let bytes = format!("GET {target} HTTP/1.1\r\nx-a: {value}\r\n\r\n");
+            let bytes = format!("GET {target} HTTP/1.1\r\nhost: x\r\nx-a: {value}\r\n\r\n");
             let mut heads = Heads::default();
             for _ in 0..2 {
                 let Some(found) = read(&mut heads, bytes.as_bytes()) else { continue };
@@ -193,7 +201,7 @@ mod tests {
                 let mut fields = [httparse::EMPTY_HEADER; 4];
                 let mut head = httparse::Request::new(&mut fields);
                 prop_assert!(head.parse(bytes.as_bytes()).expect("a head").is_complete());
-                prop_assert_eq!(found.2["x-a"].as_bytes(), head.headers[0].value);
+                prop_assert_eq!(found.2["x-a"].as_bytes(), head.headers[1].value);
                 prop_assert_eq!(found.3, 0);
             }
         }

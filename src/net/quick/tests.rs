@@ -156,7 +156,9 @@ async fn plain_requests_are_answered_here_and_others_by_hyper() {
         assert_eq!(planes.quick.load(Ordering::Relaxed), before + 3, "{path}");
     }
     let before = planes.quick.load(Ordering::Relaxed);
-    let others: [&[u8]; 18] = [
+    let others: [&[u8]; 20] = [
+        b"GET /a HTTP/1.1\r\n\r\n",
+        b"GET /a HTTP/1.1\r\nhost: x\r\nHost: y\r\n\r\n",
         b"GET /unknown HTTP/1.1\r\nhost: x\r\n\r\n",
         b"PUT /a HTTP/1.1\r\nhost: x\r\n\r\n",
         b"DELETE /a HTTP/1.1\r\nhost: x\r\n\r\n",
@@ -166,23 +168,23 @@ async fn plain_requests_are_answered_here_and_others_by_hyper() {
         b"GET * HTTP/1.1\r\nhost: x\r\n\r\n",
         b"\r\nGET /a HTTP/1.1\r\nhost: x\r\n\r\n",
         b"GET /a HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n",
-        b"GET /a HTTP/1.1\r\ncontent-length: 0\r\n\r\n",
-        b"GET /a HTTP/1.1\r\ncontent-length: 3\r\n\r\nabc",
-        b"GET /a HTTP/1.1\r\ncontent-length: 3\r\ncontent-length: 4\r\n\r\nabc",
-        b"GET /a HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
-        b"GET /a HTTP/1.1\r\ncontent-length : 3\r\n\r\nabc",
-        b"GET /a HTTP/1.1\r\nx: y\r\n folded\r\n\r\n",
-        b"GET /a HTTP/1.1\r\nexpect: 100-continue\r\n\r\n",
-        b"GET /a HTTP/1.1\r\nupgrade: h2c\r\nconnection: upgrade\r\n\r\n",
-        b"GET /a HTTP/1.1\r\nx: \x01\r\n\r\n",
+        b"GET /a HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n",
+        b"GET /a HTTP/1.1\r\nhost: x\r\ncontent-length: 3\r\n\r\nabc",
+        b"GET /a HTTP/1.1\r\nhost: x\r\ncontent-length: 3\r\ncontent-length: 4\r\n\r\nabc",
+        b"GET /a HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"GET /a HTTP/1.1\r\nhost: x\r\ncontent-length : 3\r\n\r\nabc",
+        b"GET /a HTTP/1.1\r\nhost: x\r\nx: y\r\n folded\r\n\r\n",
+        b"GET /a HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\n\r\n",
+        b"GET /a HTTP/1.1\r\nhost: x\r\nupgrade: h2c\r\nconnection: upgrade\r\n\r\n",
+        b"GET /a HTTP/1.1\r\nhost: x\r\nx: \x01\r\n\r\n",
     ];
     for other in others {
         let [quick, hyper] = planes.answers(&[other.to_vec()]).await;
         assert_eq!(quick, hyper, "{}", other.escape_ascii());
     }
     assert_eq!(planes.quick.load(Ordering::Relaxed), before);
-    let mut many = b"GET /a HTTP/1.1\r\n".to_vec();
-    many.extend_from_slice(&b"x: y\r\n".repeat(33));
+    let mut many = b"GET /a HTTP/1.1\r\nhost: x\r\n".to_vec();
+    many.extend_from_slice(&b"x: y\r\n".repeat(32));
     many.extend_from_slice(b"\r\n");
     let [quick, hyper] = planes.answers(&[many]).await;
     assert_eq!(quick, hyper);
@@ -234,6 +236,7 @@ fn stream() -> impl Strategy<Value = Vec<u8>> {
     let version = pick(&[b"HTTP/1.1", b"HTTP/1.1", b"HTTP/1.1", b"HTTP/1.0", b"HTTP/2.0", b"HTTP/1.1 ", b""]);
     let field = pick(&[
         b"host: x",
+        b"host:",
         b"x: y",
         b"GGCache-Min-Position: 0123456789abcdef-7",
         b"ggcache-min-position: a",
@@ -263,10 +266,11 @@ fn stream() -> impl Strategy<Value = Vec<u8>> {
     ]);
     let end = || pick(&[b"\r\n", b"\r\n", b"\r\n", b"\r\n", b"\r\n", b"\r\n", b"\n", b"\r", b"\r\r\n"]);
     let lines = prop::collection::vec((field, end()), 0..4);
+    let host = pick(&[b"host: x\r\n", b"Host: x\r\n", b"host:\r\n", b"host: x\r\n", b"host: x\r\n", b""]);
     let rest = pick(&[b"", b"", b"", b"", b"abcd", b"0\r\n\r\n", b"4\r\nabcd\r\n0\r\n\r\n", b"\r\n"]);
-    (method, target, version, end(), lines, end(), rest).prop_map(
-        |(method, target, version, end, lines, last, rest)| {
-            let mut all = [&method[..], b" ", &target, b" ", &version, &end].concat();
+    (method, target, version, end(), host, lines, end(), rest).prop_map(
+        |(method, target, version, end, host, lines, last, rest)| {
+            let mut all = [&method[..], b" ", &target, b" ", &version, &end, &host].concat();
             for (field, end) in lines {
                 all.extend_from_slice(&field);
                 all.extend_from_slice(&end);
