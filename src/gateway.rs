@@ -215,7 +215,12 @@ impl Shared {
         let wish = Wish { scope, group: named.as_deref(), known: group };
         // Read once for all that a hit needs it for, but for how long that took.
         let now = BootClock.now();
-        if let Err(refusal) = self.admit(headers, wish, connection, now, exchange) {
+        // What is in memory, or wrong, needs no place.
+        let needs_place = || match &target {
+            Ok(target) => !is_read || !target.group.is_in_memory(&target.key),
+            Err(_) => false,
+        };
+        if let Err(refusal) = self.admit(headers, wish, connection, now, exchange, needs_place) {
             return Next::Answered(refusal.into_response());
         }
         let target = match target {
@@ -257,7 +262,7 @@ impl Shared {
         let named = target::group_in_path(path);
         let known = named.as_deref().and_then(|name| self.parts.groups.get(name));
         let wish = Wish { scope, group: named.as_deref(), known: known.as_ref().map(|group| group.name()) };
-        match self.admit(headers, wish, connection, BootClock.now(), exchange) {
+        match self.admit(headers, wish, connection, BootClock.now(), exchange, || true) {
             Ok(caller) => Next::Wait(Wait::Route(Some(caller))),
             Err(refusal) => Next::Answered(refusal.into_response()),
         }
@@ -270,7 +275,7 @@ impl Shared {
         connection: &Connection<Memo>,
         headers: &HeaderMap,
     ) -> Result<(), Refusal> {
-        if self.plane == PlaneKind::Admin || matches!(route.path, routes::LIVEZ | routes::READYZ) {
+        if self.plane == PlaneKind::Admin || is_probe(route.path) {
             return Ok(());
         }
         self.parts.admission.count(connection.client.ip(), BootClock.now(), headers)
@@ -283,13 +288,15 @@ impl Shared {
         connection: &Connection<Memo>,
         now: Moment,
         exchange: &mut Exchange,
+        needs_place: impl FnOnce() -> bool,
     ) -> Result<Caller, Refusal> {
         let admission = &self.parts.admission;
         let caller = admission.caller(headers, Some(&connection.session));
         // Operators are few, and have to get in when clients are too many. Who else comes by their plane is a client.
         let is_operator = || caller.as_ref().is_ok_and(|caller| caller.may(Scope::Admin, None).is_ok());
         let client = (self.plane == PlaneKind::Api || !is_operator()).then(|| connection.client.ip());
-        let (caller, rate) = admission.admit(caller, wish, client, now, headers)?;
+        let full = || self.in_flight.reached().filter(|_| needs_place());
+        let (caller, rate) = admission.admit(caller, wish, client, now, headers, full)?;
         exchange.rate = rate;
         exchange.is_admitted = true;
         Ok(caller)
@@ -334,7 +341,10 @@ impl Shared {
         caller: Option<Caller>,
         id: RequestId,
     ) -> Response<GatewayBody> {
-        let Some(_place) = self.in_flight.enter() else { return problem(self.in_flight.full()) };
+        let place = self.in_flight.enter();
+        if place.is_none() && !is_probe(request.uri().path()) {
+            return problem(self.in_flight.full());
+        }
         request.extensions_mut().insert(id);
         if let Some(caller) = caller {
             request.extensions_mut().insert(caller);
@@ -387,6 +397,11 @@ fn public_routes(parts: GatewayParts, plane: PlaneKind, reply: &Arc<NodeReply>) 
         .merge(cluster::routes(parts.clone()))
         .merge(health::routes(parts.readiness))
         .merge(openapi::routes(plane))
+}
+
+/// Whether a path is one at which is asked how the node is.
+fn is_probe(path: &str) -> bool {
+    matches!(path, routes::LIVEZ | routes::READYZ)
 }
 
 /// The answer that tells a problem, once the request's id is known.

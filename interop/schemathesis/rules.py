@@ -65,6 +65,11 @@ def asks_for_what_is_in_memory(case):
     return "only-if-cached" in headers.get("cache-control", "").lower()
 
 
+def asks_for_another_value(case):
+    """An `If-Match` that names no tag of the value is answered 412 (RFC 9110, section 13.1.1)."""
+    return any(name.lower() == "if-match" for name in case.headers or {})
+
+
 @schemathesis.hook
 def map_case(context, case):
     """Most valid queries would break the rule about `key` and `key_b64`, and test little: these keep it."""
@@ -82,6 +87,8 @@ def filter_failure(context, failure, case, response):
     kind = type(failure).__name__
     if kind == "RejectedPositiveData" and response.status_code == 400:
         return not (names_no_key_or_two(case) or has_a_long_key(case) or names_no_position(case))
+    if kind == "RejectedPositiveData" and response.status_code == 412:
+        return not asks_for_another_value(case)
     if kind == "RejectedPositiveData":
         return not writes_to_a_group_that_is_read_only(case, response)
     if kind == "ServerError" and response.status_code == 504 and code(response) in ("not_cached", None):

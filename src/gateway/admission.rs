@@ -1,7 +1,8 @@
 //! Who is let in: what a request may do, by the token that it shows, and how often.
 //!
-//! Of each request first the token is looked at, then its right to the scope and the group, then its rate. A request that
-//! shows a wrong token, or none where one is needed, counts against its address: guessing is no faster than asking.
+//! Of each request first the token is looked at, then its right to the scope and the group, then whether the plane has a
+//! place for it, then its rate: what is shed costs its client nothing. A request that shows a wrong token, or none where
+//! one is needed, counts against its address in any case: guessing is no faster than asking.
 //!
 //! Nothing is said of a group to who may not read it, not even whether there is one of the name.
 
@@ -11,7 +12,7 @@ use axum::body::Body;
 use http::{HeaderMap, HeaderValue, Response, header};
 use parking_lot::RwLock;
 
-use super::{GatewayBody, problem, routed_problem};
+use super::{GatewayBody, layers::overloaded, problem, routed_problem};
 use crate::{
     access::{Access, AccessError, Caller, Memo, Scope},
     error::ErrorCode,
@@ -39,6 +40,8 @@ pub(super) enum Refusal {
     Access(AccessError),
     /// It has asked too often.
     Rate(Decision),
+    /// The plane has no place for it: so many have one.
+    Full(usize),
 }
 
 /// What a request wants.
@@ -78,7 +81,8 @@ impl Admission {
     }
 
     /// Lets a request in that wants `wish`; who sent it, and what was decided of its rate. It counts for its token, or
-    /// for `client`, the other end of its connection, or whom that forwards for; for nobody without a `client`.
+    /// for `client`, the other end of its connection, or whom that forwards for; for nobody without a `client`. `full`
+    /// is asked of who may do what it wants: how many are under way, if there is no place for it.
     ///
     /// # Errors
     /// Why it is not let in.
@@ -89,6 +93,7 @@ impl Admission {
         client: Option<IpAddr>,
         now: Moment,
         headers: &HeaderMap,
+        full: impl FnOnce() -> Option<usize>,
     ) -> Result<(Caller, Decision), Refusal> {
         let allowed = caller.and_then(|caller| {
             if self.only_tokens && caller.is_anonymous() {
@@ -96,6 +101,11 @@ impl Admission {
             }
             caller.may(wish.scope, wish.group).map(|()| caller)
         });
+        if allowed.is_ok()
+            && let Some(limit) = full()
+        {
+            return Err(Refusal::Full(limit));
+        }
         let Some(client) = client.filter(|_| self.limiter.is_on()) else {
             return allowed.map(|caller| (caller, Decision::UNLIMITED)).map_err(Refusal::Access);
         };
@@ -147,6 +157,7 @@ impl Refusal {
         match self {
             Self::Access(error) => Problem::new(error.code(), error.to_string()),
             Self::Rate(decision) => Problem::new(ErrorCode::RateLimited, decision.to_string()),
+            Self::Full(limit) => overloaded(*limit),
         }
     }
 
@@ -166,6 +177,7 @@ impl Refusal {
                 response.headers_mut().insert(header::WWW_AUTHENTICATE, error.challenge());
             }
             Self::Rate(decision) => decision.write(&mut response),
+            Self::Full(_) => {}
         }
         response
     }
@@ -186,7 +198,9 @@ mod tests {
         let headers = HeaderMap::new();
         let caller = admission.caller(&headers, None);
         let client = Some(IpAddr::from([192, 0, 2, 1]));
-        admission.admit(caller, READ, client, BootClock.now(), &headers).map(|(_, decision)| decision)
+        admission
+            .admit(caller, READ, client, BootClock.now(), &headers, || None)
+            .map(|(_, decision)| decision)
     }
 
     #[test]
@@ -195,6 +209,24 @@ mod tests {
         assert!(admit(&open).is_ok(), "without a token everybody may everything");
         let refused = admit(&open.only_tokens()).expect_err("but not by way of the nodes");
         assert!(matches!(refused, Refusal::Access(AccessError::TokenNeeded(Scope::Read))), "{refused:?}");
+    }
+
+    #[test]
+    fn what_is_shed_is_not_counted() {
+        let rate = RateConfig { client: "1/h".parse().expect("a rate"), ..RateConfig::default() };
+        let admission = admission(&AuthConfig::default(), rate);
+        let headers = HeaderMap::new();
+        let client = Some(IpAddr::from([192, 0, 2, 1]));
+        for _ in 0..3 {
+            let caller = admission.caller(&headers, None);
+            let shed = admission.admit(caller, READ, client, BootClock.now(), &headers, || Some(7));
+            assert!(matches!(shed, Err(Refusal::Full(7))));
+        }
+        assert!(admit(&admission).is_ok() && matches!(admit(&admission), Err(Refusal::Rate(_))));
+        let closed = admission.only_tokens();
+        let caller = closed.caller(&headers, None);
+        let refused = closed.admit(caller, READ, client, BootClock.now(), &headers, || Some(7));
+        assert!(matches!(refused, Err(Refusal::Rate(_))), "who may nothing counts, and learns nothing");
     }
 
     #[test]

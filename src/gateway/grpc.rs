@@ -120,7 +120,7 @@ impl GGroupCache for ClientRpcs {
     ) -> Result<Response<ggroupcachepb::Response>, Status> {
         let (metadata, extensions, ggroupcachepb::Request { group, key }) = request.into_parts();
         let client = extensions.get::<Client>().map(|client| client.0.ip());
-        let group = self.admitted(&group, &metadata, client)?;
+        let group = self.admitted(&group, &key, &metadata, client)?;
         let key = key.as_bytes();
         check_key(key).map_err(|error| refused(ErrorCode::BadRequest, error.to_string()))?;
         let position = min_position(metadata.as_ref()).map_err(|problem| rpc::problem_status(&problem))?;
@@ -141,6 +141,7 @@ impl ClientRpcs {
     fn admitted(
         &self,
         name: &str,
+        key: &str,
         metadata: &MetadataMap,
         client: Option<IpAddr>,
     ) -> Result<Arc<Group>, Status> {
@@ -150,7 +151,9 @@ impl ClientRpcs {
         let named = known.map_or(name, |group| group.as_str());
         let wish = Wish { scope: Scope::Read, group: Some(named), known };
         let caller = self.admission.caller(&headers, None);
-        match self.admission.admit(caller, wish, client, BootClock.now(), &headers) {
+        let needs_place = || group.as_ref().is_ok_and(|group| !group.is_in_memory(key.as_bytes()));
+        let full = || self.in_flight.reached().filter(|_| needs_place());
+        match self.admission.admit(caller, wish, client, BootClock.now(), &headers, full) {
             Ok(_) => group,
             Err(refusal) => Err(rpc::problem_status(&refusal.problem())),
         }

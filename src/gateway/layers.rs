@@ -2,7 +2,8 @@
 //! anything to wait for.
 //!
 //! 1. The accept loop's limits (`net`): connections, header time and size, idle time.
-//! 2. [`InFlight`]: sheds load before anything is begun for a request.
+//! 2. [`InFlight`]: sheds load before anything is begun for a request, and before it counts for a rate. Probes of health
+//!    are answered by a plane that is full, or it would be restarted for being asked too much.
 //! 3. [`timeout`]: answers 504 when a route takes longer than a request may; reads of keys carry the deadline
 //!    themselves, so that they can pass on what remains of it.
 //! 4. The routes, with problems in place of axum's empty 404 and 405.
@@ -95,10 +96,20 @@ impl InFlight {
         Some(Place(Arc::clone(&self.count)))
     }
 
+    /// The limit, if there is no place now.
+    pub(super) fn reached(&self) -> Option<usize> {
+        (self.count.load(Ordering::Relaxed) >= self.limit).then_some(self.limit)
+    }
+
     /// The answer to who got no place.
     pub(super) fn full(&self) -> Problem {
-        Problem::new(ErrorCode::Overloaded, format!("{} requests are under way on this plane", self.limit))
+        overloaded(self.limit)
     }
+}
+
+/// What is said where so many requests are under way.
+pub(super) fn overloaded(limit: usize) -> Problem {
+    Problem::new(ErrorCode::Overloaded, format!("{limit} requests are under way on this plane"))
 }
 
 impl Drop for Place {
@@ -116,7 +127,9 @@ mod tests {
         let in_flight = InFlight::new(2);
         let (first, second) = (in_flight.enter(), in_flight.enter());
         assert!(first.is_some() && second.is_some() && in_flight.enter().is_none());
+        assert_eq!(in_flight.reached(), Some(2));
         drop(first);
+        assert_eq!(in_flight.reached(), None);
         assert!(in_flight.enter().is_some());
         assert!(InFlight::new(0).enter().is_some());
     }

@@ -47,6 +47,13 @@ impl Group {
         self.may_serve(now).then(|| self.store.peek(self.store.hash(key), key, now)).flatten()
     }
 
+    /// Whether memory would answer a read of `key` now: the main cache, or a copy of another node's. Counts nothing and
+    /// loads nothing.
+    pub fn is_in_memory(&self, key: &[u8]) -> bool {
+        let now = self.awake();
+        self.may_serve(now) && self.store.has(self.store.hash(key), key, now)
+    }
+
     /// Asks the key's previous owner for what it has in memory, if the owner has changed lately.
     pub(super) async fn peek_previous(&self, key: &Key, hash: u64, slot: SlotState) -> Option<Answer> {
         let owner = self.previous_owner(key)?;

@@ -203,6 +203,12 @@ impl Store {
         answer(self.main.peek(hash, key, now), Outcome::Hit, now)
     }
 
+    /// Whether [`get`](Self::get) would find something; without a trace too.
+    pub(super) fn has(&self, hash: u64, key: &[u8], now: Moment) -> bool {
+        let copy = || answer(self.hot.as_ref()?.copies.peek(hash, key, now), Outcome::HotHit, now);
+        self.peek(hash, key, now).or_else(copy).is_some()
+    }
+
     /// A value of the main cache that is fresh no longer.
     pub(super) fn stale(&self, hash: u64, key: &[u8], now: Moment) -> Option<Answer> {
         let Lookup::Hit { value: Resident { value, since, fresh_until }, .. } =

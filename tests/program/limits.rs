@@ -26,7 +26,7 @@ value_columns = ["score"]
 
 async fn cluster(time: Duration, settings: &[&str]) -> Cluster {
     let table = "CREATE TABLE students (name TEXT PRIMARY KEY, score INTEGER); \
-                 INSERT INTO students VALUES ('anna', 333);";
+                 INSERT INTO students VALUES ('anna', 333), ('otto', 444);";
     let site = Site::with(CONFIG, &format!("{table} {}", slow_view("slow", "students", time)));
     Cluster::start(site, 1, settings).await
 }
@@ -99,15 +99,20 @@ async fn a_message_whose_body_does_not_come_ends_its_connection() {
 
 #[tokio::test]
 async fn a_request_beyond_the_limit_is_told_to_come_back() {
-    let cluster = cluster(Duration::from_millis(500), &["limits.in_flight=1"]).await;
+    let cluster =
+        cluster(Duration::from_millis(500), &["limits.in_flight=1", "limits.rate.client=5/h burst 5"]).await;
     let node = &cluster.nodes[0];
+    assert_eq!(node.get("/api?key=otto").await.status, 200);
     let mut first = Connection::open(node.api()).await.expect("accepted");
     first.send(get("/api?key=anna").as_bytes()).await.expect("sent");
     until("the first is under way", async || node.loading("scores").await == 1).await;
     for target in ["/api?key=nobody", "/api?key=anna", "/api/v1/groups"] {
         let refused = node.get(target).await;
         assert_eq!((refused.status, refused.problem().as_str()), (503, "overloaded"), "{target}");
+        assert_eq!(refused.header("ratelimit"), None, "what is shed is not counted");
     }
+    assert_eq!(node.get("/api?key=otto").await.status, 200, "what is in memory needs no place");
+    assert_eq!(node.get("/livez").await.status, 200, "nor does a probe");
     let answer = first.receive(true).await.expect("an answer").expect("an answer");
     assert_eq!((answer.status, answer.text()), (200, "333"));
     assert_eq!(node.get("/api?key=anna").await.text(), "333");
