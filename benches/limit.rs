@@ -274,7 +274,7 @@ fn cost() {
     let rate: Rate = "1000000/s".parse().expect("a rate");
     let one = RateConfig { client: rate, ..RateConfig::default() };
     let three = RateConfig { global: rate, group: rate, ..one.clone() };
-    let group = ggcache::limit::GroupBucket::default();
+    let group = ggcache::limit::GroupBucket::new("scores");
     for (name, limiter) in [("a client's limit", limiter(one)), ("three limits", limiter(three))] {
         for threads in [1, 2] {
             let run = || {

@@ -113,9 +113,11 @@ impl Config {
         let etcd = EtcdConfig::read(&mut settings.section(&["etcd"]));
         let log = LogConfig::read(&mut settings.section(&["log"]));
         let limits = LimitsConfig::read(&mut settings.section(&["limits"]));
-        let rate = RateConfig::read(&mut settings.section(&["limits", "rate"]));
+        let mut rate = RateConfig::read(&mut settings.section(&["limits", "rate"]));
         let databases = database::read_all(settings);
         let groups = group::read_all(settings, &databases);
+        rate.groups =
+            groups.iter().filter_map(|(name, section)| Some((name.to_string(), section.rate?))).collect();
         let default_group = default_group.and_then(|name| {
             let found = groups.keys().find(|group| group.as_str() == name).cloned();
             if found.is_none() && settings.is_sound("group.*") {

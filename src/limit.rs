@@ -31,6 +31,7 @@ mod rate;
 mod tests;
 
 use std::{
+    collections::BTreeMap,
     net::IpAddr,
     sync::{
         Arc,
@@ -56,8 +57,21 @@ pub use rate::{Rate, RateError};
 use crate::{telemetry::NodeMetrics, time::Moment};
 
 /// The bucket of one group. Clones are the same bucket.
-#[derive(Clone, Debug, Default)]
-pub struct GroupBucket(Arc<Bucket>);
+#[derive(Clone, Debug)]
+pub struct GroupBucket(Arc<OfGroup>);
+
+#[derive(Debug)]
+struct OfGroup {
+    name: Box<str>,
+    bucket: Bucket,
+}
+
+impl GroupBucket {
+    /// A full bucket for the group of this name.
+    pub fn new(name: &str) -> Self {
+        Self(Arc::new(OfGroup { name: name.into(), bucket: Bucket::default() }))
+    }
+}
 
 /// All limits of a node.
 pub struct Limiter {
@@ -91,6 +105,8 @@ struct Rules {
     config: RateConfig,
     global: Option<Rule>,
     group: Option<Rule>,
+    /// Of groups with a rate of their own, which may be none.
+    groups: BTreeMap<Box<str>, Option<Rule>>,
     client: Option<(Rule, Arc<Clients>)>,
     origin: Option<Rule>,
 }
@@ -110,6 +126,7 @@ impl Rules {
         Self {
             global: rule(config.global),
             group: rule(config.group),
+            groups: config.groups.iter().map(|(name, rate)| (name.as_str().into(), rule(*rate))).collect(),
             client: rule(config.client)
                 .map(|rule| (rule, clients.unwrap_or_else(|| Arc::new(Clients::new(config.clients_max))))),
             origin: rule(config.origin),
@@ -117,8 +134,21 @@ impl Rules {
         }
     }
 
-    const fn is_on(&self) -> bool {
-        self.global.is_some() || self.group.is_some() || self.client.is_some()
+    fn is_on(&self) -> bool {
+        self.global.is_some() || self.has_group() || self.client.is_some()
+    }
+
+    fn has_group(&self) -> bool {
+        self.group.is_some() || self.groups.values().any(Option::is_some)
+    }
+
+    fn of(&self, group: &str) -> Option<Rule> {
+        // Most often there are none.
+        if self.groups.is_empty() {
+            self.group
+        } else {
+            self.groups.get(group).copied().unwrap_or(self.group)
+        }
     }
 }
 
@@ -132,7 +162,7 @@ impl Limiter {
         });
         Self {
             is_on: AtomicBool::new(rules.is_on()),
-            has_group: AtomicBool::new(rules.group.is_some()),
+            has_group: AtomicBool::new(rules.has_group()),
             rules: ArcSwap::from_pointee(rules),
             given: Mutex::new(given),
             global: Bucket::default(),
@@ -157,7 +187,7 @@ impl Limiter {
         let mut given = self.given.lock();
         change(&mut given);
         let rules = Rules::new(&given, Some(&self.rules.load()));
-        let (is_on, has_group) = (rules.is_on(), rules.group.is_some());
+        let (is_on, has_group) = (rules.is_on(), rules.has_group());
         self.rules.store(Arc::new(rules));
         self.has_group.store(has_group, Ordering::Release);
         self.is_on.store(is_on, Ordering::Release);
@@ -217,7 +247,7 @@ impl Limiter {
     fn decide(&self, rules: &Rules, caller: ClientKey, group: Option<&GroupBucket>, now: u64) -> Decision {
         let common = [
             rules.global.map(|rule| (Limit::Global, rule, &self.global)),
-            rules.group.zip(group).map(|(rule, group)| (Limit::Group, rule, &*group.0)),
+            group.and_then(|group| Some((Limit::Group, rules.of(&group.0.name)?, &group.0.bucket))),
         ];
         let has_common = common.iter().any(Option::is_some);
         // A limit on its own tests as it takes.

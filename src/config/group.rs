@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::{
     database::DatabaseConfig,
     group::{GroupConfig, GroupName},
+    limit::Rate,
     origin::TableConfig,
     settings::{Checks, Faults, Section, Settings, nearest},
 };
@@ -21,6 +22,8 @@ pub struct GroupSection {
     pub table: TableConfig,
     /// How they are kept.
     pub group: GroupConfig,
+    /// What may be asked of the group; `None` if that is what may be asked of each.
+    pub rate: Option<Rate>,
 }
 
 impl GroupSection {
@@ -42,9 +45,10 @@ pub(super) fn read_all(
         // A section with a wrong name is read all the same, for the faults in it.
         let table = read_table(&mut section, databases);
         let group = GroupConfig::read(&mut section);
+        let rate = section.optional_parsed("rate", Rate::EXPECTED);
         match GroupName::new(&name) {
             Ok(name) => {
-                groups.insert(name, GroupSection { table, group });
+                groups.insert(name, GroupSection { table, group, rate });
             }
             Err(error) => section.fault_here(error.to_string()),
         }

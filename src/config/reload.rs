@@ -59,6 +59,7 @@ const CHANGEABLE: &[(&str, When)] = &[
     ("group.*.load_budget", When::Always),
     ("group.*.client_ttl", When::Always),
     ("group.*.allow_no_cache", When::Always),
+    ("group.*.rate", When::Always),
 ];
 
 /// What becomes of a node when its configuration is read again.
@@ -151,6 +152,9 @@ fn merge(old: &Config, new: &Config) -> Config {
     merged.log.level.clone_from(&new.log.level);
     merged.log.trace_sample = new.log.trace_sample;
     merged.rate = new.rate.clone();
+    // A group that is no longer there stays until a restart, and so does its rate.
+    let gone = old.groups.iter().filter(|(name, _)| !new.groups.contains_key(*name));
+    merged.rate.groups.extend(gone.filter_map(|(name, section)| Some((name.to_string(), section.rate?))));
     for (name, database) in &new.databases {
         merged.databases.entry(name.clone()).or_insert_with(|| database.clone());
     }
@@ -159,7 +163,10 @@ fn merge(old: &Config, new: &Config) -> Config {
             None => {
                 merged.groups.insert(name.clone(), section.clone());
             }
-            Some(kept) => kept.group = changed(&kept.group, &section.group),
+            Some(kept) => {
+                kept.group = changed(&kept.group, &section.group);
+                kept.rate = section.rate;
+            }
         }
     }
     merged
@@ -355,6 +362,7 @@ mod tests {
             alone("group.scores.content_type", "text/csv"),
             alone("group.scores.client_ttl", "1s"),
             alone("group.scores.allow_no_cache", "false"),
+            alone("group.scores.rate", "7/s"),
             alone("group.scores.capacity", "32MiB"),
             alone("group.scores.policy", "lfu"),
             alone("group.scores.ttl", "31s"),

@@ -148,7 +148,8 @@ impl Admission {
         if let Some(bucket) = self.buckets.read().get(group) {
             return bucket.clone();
         }
-        self.buckets.write().entry(group.clone()).or_default().clone()
+        let mut buckets = self.buckets.write();
+        buckets.entry(group.clone()).or_insert_with(|| GroupBucket::new(group.as_str())).clone()
     }
 }
 

@@ -1,6 +1,6 @@
 //! `[limits.rate]`: how many requests are let through, and how a client is known.
 
-use std::{fmt, net::IpAddr, ops::RangeInclusive, str::FromStr};
+use std::{collections::BTreeMap, fmt, net::IpAddr, ops::RangeInclusive, str::FromStr};
 
 use ipnet::IpNet;
 use thiserror::Error;
@@ -13,8 +13,10 @@ use crate::settings::{Checks, Faults, Section};
 pub struct RateConfig {
     /// What each client may ask for.
     pub client: Rate,
-    /// What may be asked of each group.
+    /// What may be asked of each group that has no rate of its own.
     pub group: Rate,
+    /// What may be asked of single groups, by their names.
+    pub groups: BTreeMap<String, Rate>,
     /// What may be asked of the node.
     pub global: Rate,
     /// What may reach the database: reads that find nothing in memory.
@@ -34,6 +36,7 @@ impl Default for RateConfig {
         Self {
             client: Rate::OFF,
             group: Rate::OFF,
+            groups: BTreeMap::new(),
             global: Rate::OFF,
             origin: Rate::OFF,
             clients_max: 100_000,
@@ -47,12 +50,13 @@ impl Default for RateConfig {
 const CLIENTS_MAX: RangeInclusive<usize> = 16..=10_000_000;
 
 impl RateConfig {
-    /// Reads the keys of `[limits.rate]`, and checks them.
+    /// Reads the keys of `[limits.rate]`, and checks them. The groups' own rates stand in the groups' sections.
     pub fn read(section: &mut Section<'_>) -> Self {
         let default = Self::default();
         let config = Self {
             client: section.parsed("client", default.client, Rate::EXPECTED),
             group: section.parsed("group", default.group, Rate::EXPECTED),
+            groups: default.groups,
             global: section.parsed("global", default.global, Rate::EXPECTED),
             origin: section.parsed("origin", default.origin, Rate::EXPECTED),
             clients_max: section.integer("clients_max", default.clients_max, CLIENTS_MAX),

@@ -133,7 +133,7 @@ mod tests {
         assert_eq!(ask(&router, None, None).await.status(), 429);
 
         clock.0.advance(Duration::from_secs(60));
-        let bucket = GroupBucket::default();
+        let bucket = GroupBucket::new("scores");
         for id in 0..3 {
             assert_eq!(ask(&router, Some(ClientKey::token(id)), Some(&bucket)).await.status(), 200);
         }

@@ -64,7 +64,7 @@ impl Rate {
     pub const OFF: Self = Self(None);
 
     /// What a setting of this kind expects, as a fault says it.
-    pub(super) const EXPECTED: &'static str = "a rate of at most 1000000/s whose bucket fills within a day; write for \
+    pub const EXPECTED: &'static str = "a rate of at most 1000000/s whose bucket fills within a day; write for \
          example \"100/s\", \"100/s burst 200\", or \"0\" for no limit";
 
     /// Whether there is no limit.

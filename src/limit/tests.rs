@@ -31,7 +31,7 @@ fn admitted(limiter: &Limiter, caller: ClientKey, count: usize, now: Moment) -> 
 fn nothing_is_limited_by_default() {
     let limiter = limiter(RateConfig::default());
     assert!(!limiter.is_on());
-    assert_eq!(limiter.check(client(1), Some(&GroupBucket::default()), at(1.0)), Decision::UNLIMITED);
+    assert_eq!(limiter.check(client(1), Some(&GroupBucket::new("scores")), at(1.0)), Decision::UNLIMITED);
     assert_eq!(limiter.origin_permit(at(1.0)), Ok(()));
 }
 
@@ -53,7 +53,7 @@ fn who_is_refused_uses_nothing_of_the_others() {
         global: rate("20/s"),
         ..RateConfig::default()
     };
-    let (limiter, group, other) = (limiter(config), GroupBucket::default(), GroupBucket::default());
+    let (limiter, group, other) = (limiter(config), GroupBucket::new("scores"), GroupBucket::new("scores"));
     let ask = |id, group| limiter.check(client(id), Some(group), at(1.0));
     for _ in 0..10 {
         assert!(ask(1, &group).is_allowed());
@@ -133,6 +133,25 @@ fn a_reload_keeps_what_was_used() {
 }
 
 #[test]
+fn a_group_may_have_a_rate_of_its_own() {
+    let own = |text: &str| [("scores".to_owned(), rate(text))].into();
+    let config = RateConfig { groups: own("2/s"), ..RateConfig::default() };
+    let limiter = limiter(config.clone());
+    let (scores, pages) = (GroupBucket::new("scores"), GroupBucket::new("pages"));
+    let count = |group: &GroupBucket, seconds| {
+        (0..9).filter(|_| limiter.check(client(1), Some(group), at(seconds)).is_allowed()).count()
+    };
+    assert!(limiter.is_on() && limiter.has_group());
+    assert_eq!((count(&scores, 1.0), count(&pages, 1.0)), (2, 9));
+    limiter.replace(RateConfig { group: rate("5/s"), ..config.clone() });
+    assert_eq!((count(&scores, 5.0), count(&pages, 5.0)), (2, 5));
+    limiter.replace(RateConfig { group: rate("5/s"), groups: own("0"), ..config.clone() });
+    assert_eq!((count(&scores, 9.0), count(&pages, 9.0)), (9, 5));
+    limiter.replace(RateConfig { groups: own("0"), ..config });
+    assert!(!limiter.is_on() && !limiter.has_group());
+}
+
+#[test]
 fn nodes_share_a_rate_of_the_cluster_s() {
     let config = RateConfig { client: rate("90/s"), share: Share::Cluster, ..RateConfig::default() };
     let limiter = limiter(config.clone());
@@ -153,7 +172,7 @@ fn no_thread_gets_more_than_there_is() {
         global: rate("60/m burst 2000"),
         ..RateConfig::default()
     };
-    let (limiter, group) = (limiter(config), GroupBucket::default());
+    let (limiter, group) = (limiter(config), GroupBucket::new("scores"));
     let by_client = [const { AtomicUsize::new(0) }; 4];
     std::thread::scope(|scope| {
         for thread in 0..4_u64 {

@@ -75,6 +75,12 @@ impl<'a> Section<'a> {
         self.record_optional(name, found, |value| text(value))
     }
 
+    /// A string that `T` reads, or nothing. A fault says `expected`.
+    pub fn optional_parsed<T: FromStr + Display>(&mut self, name: &str, expected: &str) -> Option<T> {
+        let found = self.take(name, |raw| parse_one(raw.text()?, expected));
+        self.record_optional(name, found, |value: &T| text(&value.to_string()))
+    }
+
     /// A string that has no default. A missing one is a fault that shows `example`; the answer is then empty.
     pub fn required_string(&mut self, name: &str, example: &str) -> String {
         let value = self.optional_string(name);
