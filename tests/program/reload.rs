@@ -155,10 +155,15 @@ async fn rates_lifetimes_sizes_and_the_log_s_level_change() {
         statuses.push(node.get(ANNA).await.status);
     }
     assert_eq!(statuses, [200, 200, 429]);
+    cluster.site.configure(&format!("{CONFIG}rate = \"1/h burst 1\"\n"));
+    let report = reload(node).await;
+    assert!(keys(&report["changed"]).contains(&"group.scores.rate"), "{report}");
+    assert_eq!(node.get(ANNA).await.header("ratelimit-policy"), Some("\"group\";q=1;w=3600"));
+    assert_eq!(node.get(ANNA).await.status, 429);
     cluster.site.configure(CONFIG);
     reload(node).await;
     assert_eq!(node.get(ANNA).await.status, 200);
-    assert_eq!(node.metric("ggcache_reloads_total{result=\"applied\"}").await, 3.0);
+    assert_eq!(node.metric("ggcache_reloads_total{result=\"applied\"}").await, 4.0);
     assert_eq!(node.metric("ggcache_reloads_total{result=\"unchanged\"}").await, 1.0);
 }
 
