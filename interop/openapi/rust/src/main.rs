@@ -17,8 +17,10 @@ fn read(key: &str, if_none_match: Option<String>) -> GetKeyParams {
     GetKeyParams {
         group: "scores".to_owned(),
         key: key.to_owned(),
+        if_match: None,
         if_none_match,
         cache_control: None,
+        gg_cache_min_position: None,
         traceparent: None,
     }
 }
@@ -47,8 +49,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         key: None,
         key_b64: Some("_wA".to_owned()),
         group: Some("blobs".to_owned()),
+        if_match: None,
         if_none_match: None,
         cache_control: None,
+        gg_cache_min_position: None,
         traceparent: None,
     };
     assert_eq!(get_key_by_query(node, blob).await?.bytes().await?.as_ref(), b"\0\xff\n");
@@ -57,8 +61,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let head = HeadKeyParams {
         group: head.group,
         key: head.key,
+        if_match: None,
         if_none_match: None,
         cache_control: None,
+        gg_cache_min_position: None,
         traceparent: None,
     };
     head_key(node, head).await?;
@@ -76,7 +82,12 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let keys = ["李四", "nobody"].map(|key| Key::KeyText(key.to_owned())).to_vec();
     let batch_request = BatchRequest::new(keys);
-    let params = BatchGetKeysParams { group: "pupils".to_owned(), batch_request, traceparent: None };
+    let params = BatchGetKeysParams {
+        group: "pupils".to_owned(),
+        batch_request,
+        gg_cache_min_position: None,
+        traceparent: None,
+    };
     let batch = batch_get_keys(node, params).await?;
     let [found, missing] = &*batch.results else { return Err(format!("not two results: {batch:?}").into()) };
     assert_eq!(*found.key, Key::KeyText("李四".to_owned()));
