@@ -119,7 +119,7 @@ impl ErrorCode {
             Self::RateLimited => "There are more requests than a limit allows",
             Self::Overloaded => "The node is at a limit",
             Self::OriginUnavailable => "The database can't answer",
-            Self::OriginBusy => "The budget of concurrent queries is used up",
+            Self::OriginBusy => "No more queries may be sent to the database now",
             Self::PeerUnavailable => "The nodes that have the key can't be asked",
             Self::DeadlineExceeded => "The deadline passed",
             Self::NotCached => "The key is not in memory",

@@ -194,14 +194,16 @@ impl Shared {
         let &RequestHead { method, path, headers, .. } = head;
         let is_read = matches!(*method, Method::GET | Method::HEAD);
         let target = match target::parse(path, head.query, &self.parts.groups) {
-            _ if *method == Method::OPTIONS => return Next::Answered(self.options(path)),
-            None => return self.route(head, connection, exchange),
-            Some(target) if !is_read && !is_write(method) => {
-                let is_writable = target.is_ok_and(|target| target.group.is_writable());
-                return Next::Answered(keys::method_not_allowed(is_writable));
+            _ if *method == Method::OPTIONS => {
+                return Next::Answered(match self.count(connection, headers, exchange) {
+                    Ok(()) => self.options(path),
+                    Err(refusal) => refusal.into_response(),
+                });
             }
+            None => return self.route(head, connection, exchange),
             Some(target) => target,
         };
+        let is_known = is_read || is_write(method);
         let group = match &target {
             Ok(target) => Some(target.group.name()),
             Err(_) => None,
@@ -211,17 +213,23 @@ impl Shared {
             Err(error) if error.names_groups() => Some(Cow::Borrowed("")),
             Err(_) => target::group_in_path(path),
         };
-        let scope = if is_read { Scope::Read } else { Scope::Write };
+        let scope = if is_write(method) { Scope::Write } else { Scope::Read };
         let wish = Wish { scope, group: named.as_deref(), known: group };
         // Read once for all that a hit needs it for, but for how long that took.
         let now = BootClock.now();
         // What is in memory, or wrong, needs no place.
         let needs_place = || match &target {
-            Ok(target) => !is_read || !target.group.is_in_memory(&target.key),
+            Ok(target) if is_read => !self.is_at_hand(target, headers),
+            Ok(_) => is_known,
             Err(_) => false,
         };
         if let Err(refusal) = self.admit(headers, wish, connection, now, exchange, needs_place) {
             return Next::Answered(refusal.into_response());
+        }
+        if !is_known {
+            // After it is known that the client may see the group, since this tells of it.
+            let is_writable = target.is_ok_and(|target| target.group.is_writable());
+            return Next::Answered(keys::method_not_allowed(is_writable));
         }
         let target = match target {
             Ok(target) => target,
@@ -234,9 +242,7 @@ impl Shared {
             Ok(position) => position,
             Err(refusal) => return Next::Answered(problem(refusal)),
         };
-        let directives = Directives::read(headers);
-        let may_all = directives == Directives::default() || target.group.config().allow_no_cache;
-        let directives = if may_all { directives } else { directives.without_loads() };
+        let directives = Directives::read(headers).allowed_by(&target.group);
         if min_position.is_none()
             && self.may_be_cached(&target, &directives)
             && let Some((answer, now)) = target.group.cached_at(&target.key, now)
@@ -254,7 +260,7 @@ impl Shared {
             routes_at(self.plane).filter(|route| route.is_of(path) && route.methods.contains(method));
         let route = routes.next();
         let Some(scope) = route.and_then(|route| route.scope) else {
-            return match route.map_or(Ok(()), |route| self.admit_anybody(route, connection, headers)) {
+            return match self.admit_anybody(path, connection, headers, exchange) {
                 Ok(()) => Next::Wait(Wait::Route(None)),
                 Err(refusal) => Next::Answered(refusal.into_response()),
             };
@@ -268,17 +274,35 @@ impl Shared {
         }
     }
 
-    /// Counts a request of a route that is open to all; probes of health are not counted.
+    /// Lets a request in that needs no right, since its route is open to all, or there is none. Probes of health always
+    /// are.
     fn admit_anybody(
         &self,
-        route: &Route,
+        path: &str,
         connection: &Connection<Memo>,
         headers: &HeaderMap,
+        exchange: &mut Exchange,
     ) -> Result<(), Refusal> {
-        if self.plane == PlaneKind::Admin || is_probe(route.path) {
+        if is_probe(path) {
             return Ok(());
         }
-        self.parts.admission.count(connection.client.ip(), BootClock.now(), headers)
+        if let Some(limit) = self.in_flight.reached() {
+            return Err(Refusal::Full(limit));
+        }
+        self.count(connection, headers, exchange)
+    }
+
+    /// Counts a request that needs no right for its address, but for an operator's.
+    fn count(
+        &self,
+        connection: &Connection<Memo>,
+        headers: &HeaderMap,
+        exchange: &mut Exchange,
+    ) -> Result<(), Refusal> {
+        if self.plane == PlaneKind::Api {
+            exchange.rate = self.parts.admission.count(connection.client.ip(), BootClock.now(), headers)?;
+        }
+        Ok(())
     }
 
     fn admit(
@@ -300,6 +324,19 @@ impl Shared {
         exchange.rate = rate;
         exchange.is_admitted = true;
         Ok(caller)
+    }
+
+    /// Whether a read would be answered without a wait.
+    fn is_at_hand(&self, target: &KeyTarget<'_>, headers: &HeaderMap) -> bool {
+        let KeyTarget { group, key } = target;
+        let directives = Directives::read(headers).allowed_by(group);
+        if directives.no_cache || !matches!(min_position(headers), Ok(None)) {
+            return false;
+        }
+        match group.in_sight(key) {
+            Some(answer) => directives.accept(&answer, group.now()),
+            None => directives == Directives::default() && group.is_answered_stale(key),
+        }
     }
 
     /// Whether what is in memory would do. Most requests say nothing of how they are to be answered.
@@ -357,6 +394,9 @@ impl Shared {
         let mut response = response.map(|body| http_body_util::Either::Right(body.boxed_unsync()));
         let nosniff = HeaderValue::from_static("nosniff");
         response.headers_mut().entry(header::X_CONTENT_TYPE_OPTIONS).or_insert(nosniff);
+        // What says nothing of it is about this moment.
+        let no_store = HeaderValue::from_static("no-store");
+        response.headers_mut().entry(header::CACHE_CONTROL).or_insert(no_store);
         if response.status() == StatusCode::METHOD_NOT_ALLOWED {
             self.allow(&methods, &mut response);
         }
@@ -364,7 +404,10 @@ impl Shared {
     }
 
     async fn read(&self, read: Read, headers: HeaderMap, id: &RequestId) -> Response<GatewayBody> {
-        let Some(_place) = self.in_flight.enter() else { return problem(self.in_flight.full()) };
+        let place = self.in_flight.enter();
+        if place.is_none() && !read.is_answered_stale() {
+            return problem(self.in_flight.full());
+        }
         if self.parts.views.is_provisional() {
             return problem(no_view());
         }
@@ -374,10 +417,7 @@ impl Shared {
                 let now = read.group.now();
                 self.reply.answer(&read.group, &answer, now, &headers)
             }
-            Ok(None) => problem(Problem::new(
-                ErrorCode::NotCached,
-                "neither this node nor the key's owner has it in memory, and the request says only-if-cached",
-            )),
+            Ok(None) => problem(Problem::new(ErrorCode::NotCached, reply::NOT_CACHED)),
             Err(error) => problem(self.reply.problem(&read.group, &error, id)),
         }
     }

@@ -3,10 +3,11 @@
 //! What looks at a request's head takes a [`RequestHead`], and what tells something in an answer's writes it to an
 //! [`AnswerHead`]: so the quick way of a hit and all others share every rule.
 
-use std::str::FromStr as _;
+use std::net::Ipv6Addr;
 
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header, uri::Authority,
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header,
+    uri::Authority,
 };
 
 /// What a request says before its body.
@@ -37,14 +38,45 @@ impl<'a, B> From<&'a Request<B>> for RequestHead<'a> {
     }
 }
 
-/// Whether fields of HTTP/1.1 name one host, as they must (RFC 9112, section 3.2). An empty name is one.
+/// Whether fields name one host, as they must in HTTP/1.1 (RFC 9112, section 3.2). An empty name is one.
 pub fn names_one_host(headers: &HeaderMap) -> bool {
     let mut hosts = headers.get_all(header::HOST).iter();
     let (Some(host), None) = (hosts.next(), hosts.next()) else { return false };
-    let host = host.as_bytes();
-    host.is_empty()
-        || (!host.contains(&b'@')
-            && std::str::from_utf8(host).is_ok_and(|host| Authority::from_str(host).is_ok()))
+    is_host(host.as_bytes())
+}
+
+/// Whether a request names its host as its version of HTTP has it: before 1.1 it need not, and in 2 the target may (RFC
+/// 9113, section 8.3.1), which then says the same.
+pub fn names_its_host<B>(request: &Request<B>) -> bool {
+    let (headers, target) = (request.headers(), request.uri().authority());
+    match (headers.get(header::HOST), request.version()) {
+        (None, version) => version != Version::HTTP_11,
+        (Some(host), Version::HTTP_2) => {
+            let is_same =
+                |target: &Authority| host.as_bytes().eq_ignore_ascii_case(target.as_str().as_bytes());
+            names_one_host(headers) && target.is_none_or(is_same)
+        }
+        (Some(_), _) => names_one_host(headers),
+    }
+}
+
+/// `uri-host [ ":" port ]` (RFC 9110, section 7.2).
+fn is_host(host: &[u8]) -> bool {
+    let (name, port) = match host.strip_prefix(b"[") {
+        Some(rest) => {
+            let Some(end) = rest.iter().position(|byte| *byte == b']') else { return false };
+            let Ok(address) = std::str::from_utf8(&rest[..end]) else { return false };
+            if address.parse::<Ipv6Addr>().is_err() {
+                return false;
+            }
+            (&b""[..], &rest[end + 1..])
+        }
+        None => host.split_at(host.iter().position(|byte| *byte == b':').unwrap_or(host.len())),
+    };
+    let is_of_name = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(byte);
+    let is_port =
+        port.is_empty() || port.strip_prefix(b":").is_some_and(|port| port.iter().all(u8::is_ascii_digit));
+    name.iter().all(is_of_name) && is_port
 }
 
 /// The head of an answer in the making.
@@ -138,10 +170,33 @@ mod tests {
         for right in ["", "a", "a.example:80", "127.0.0.1", "[::1]:80", "a_b", "xn--4ca"] {
             assert!(named(&[right]), "{right}");
         }
-        for wrong in ["a b", "a/b", "http://a", "a@b", "a,b c", "[::1", "a?b", "a#b"] {
+        for wrong in [
+            "a b", "a/b", "http://a", "a@b", "a,b c", "[::1", "a?b", "a#b", "a:b", "a:1:2", "::1", "[zz]",
+            "[::1]x", "[]",
+        ] {
             assert!(!named(&[wrong]), "{wrong}");
         }
         assert!(!named(&[]) && !named(&["a", "a"]));
+    }
+
+    #[test]
+    fn a_host_is_named_as_its_version_has_it() {
+        let named = |version, target: &str, hosts: &[&'static str]| {
+            let mut request = Request::builder().version(version).uri(target).body(()).expect("a request");
+            for host in hosts {
+                request.headers_mut().append(header::HOST, HeaderValue::from_static(host));
+            }
+            names_its_host(&request)
+        };
+        assert!(named(Version::HTTP_10, "/", &[]) && named(Version::HTTP_10, "/", &["a"]));
+        assert!(!named(Version::HTTP_10, "/", &["a", "a"]) && !named(Version::HTTP_10, "/", &["a b"]));
+        assert!(!named(Version::HTTP_11, "/", &[]) && named(Version::HTTP_11, "http://b/", &["a"]));
+        assert!(
+            named(Version::HTTP_2, "http://a:1/", &[]) && named(Version::HTTP_2, "http://a:1/", &["A:1"])
+        );
+        assert!(
+            !named(Version::HTTP_2, "http://a/", &["b"]) && !named(Version::HTTP_2, "http://a/", &["a", "a"])
+        );
     }
 
     #[test]

@@ -82,6 +82,8 @@ pub struct Problem {
     code: ErrorCode,
     detail: Cow<'static, str>,
     request: RequestId,
+    /// In seconds.
+    retry_after: u64,
 }
 
 /// Why a request was not answered as it was meant (RFC 9457).
@@ -112,7 +114,13 @@ impl Problem {
     /// A problem with a sentence on this occurrence: what is wrong and what would be right. Never SQL, a DSN
     /// or a value.
     pub fn new(code: ErrorCode, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, detail: detail.into(), request: RequestId::new() }
+        Self { code, detail: detail.into(), request: RequestId::new(), retry_after: 1 }
+    }
+
+    /// The same problem, with the seconds after which to come again, if its code is one that is tried again.
+    #[must_use]
+    pub fn retry_after(self, seconds: u64) -> Self {
+        Self { retry_after: seconds.max(1), ..self }
     }
 
     /// The code.
@@ -154,7 +162,7 @@ impl Problem {
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if self.code.http_status() == http::StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(self.retry_after));
         }
         response
     }

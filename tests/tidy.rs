@@ -46,7 +46,7 @@ const LAYERS: &[(&str, &[&[&str]])] = &[
     ("rpc", &[&["error", "problem"]]),
     ("telemetry", &[&["settings"]]),
     ("limit", &[&["error", "head", "problem", "settings", "telemetry", "time"]]),
-    ("net", &[&["head", "settings", "task"]]),
+    ("net", &[&["codec", "head", "settings", "task"]]),
     ("access", &[&["codec", "error", "problem", "settings"]]),
     ("cache", &[&["time"]]),
     ("cluster", &[&["time"]]),

@@ -7,7 +7,7 @@
 use super::{Config, Loaded};
 use crate::{
     group::{GroupConfig, GroupName},
-    settings::{Change, Effective, Faults, KeyPath},
+    settings::{Change, Effective, Fault, Faults, KeyPath, Source},
 };
 
 /// When a key may change.
@@ -90,9 +90,28 @@ impl Loaded {
         let added = newer.config.groups.keys().filter(|name| !self.config.groups.contains_key(*name));
         let added: Vec<GroupName> = added.cloned().collect();
         let config = merge(&self.config, &newer.config);
-        together(&config, &newer.config, &added)?;
+        let mut faults = self.mistakes(&newer);
+        faults.extend(together(&config, &newer.config, &added));
+        Faults::or_ok(faults)?;
         let loaded = Self { config, effective, file: newer.file };
         Ok(Reload { loaded, changed, needs_restart, added })
+    }
+
+    /// What is hardly meant: a file that was read while it was written, or is empty, takes every lock off and is in order
+    /// otherwise.
+    fn mistakes(&self, newer: &Self) -> Vec<Fault> {
+        let mut faults = Vec::new();
+        let anonymous = newer.effective.get(&KeyPath::new(["auth", "anonymous"]));
+        let is_said = anonymous.is_some_and(|entry| entry.source != Source::Default);
+        if !self.config.auth.tokens.is_empty() && newer.config.auth.tokens.is_empty() && !is_said {
+            let message = "all tokens are gone, and then everybody may do everything; if that is meant, write \
+                           anonymous = [\"read\", \"write\", \"invalidate\", \"admin\"], or what else anybody may do";
+            faults.push(Fault::value("auth.anonymous", message));
+        }
+        if !self.config.groups.is_empty() && newer.config.groups.is_empty() {
+            faults.push(Fault::value("group", "there is none any more; is the file complete?"));
+        }
+        faults
     }
 
     /// Whether another value of a key is put into force.
@@ -183,9 +202,8 @@ fn changed(old: &GroupConfig, new: &GroupConfig) -> GroupConfig {
     }
 }
 
-/// Whether what stays and what is new go together.
-fn together(merged: &Config, new: &Config, added: &[GroupName]) -> Result<(), Faults> {
-    use crate::settings::Fault;
+/// Why what stays and what is new don't go together.
+fn together(merged: &Config, new: &Config, added: &[GroupName]) -> Vec<Fault> {
     let mut faults: Vec<Fault> = merged.validate().err().into_iter().flatten().collect();
     for name in added {
         let database = &merged.groups[name].table.database;
@@ -196,7 +214,7 @@ fn together(merged: &Config, new: &Config, added: &[GroupName]) -> Result<(), Fa
             ));
         }
     }
-    Faults::or_ok(faults)
+    faults
 }
 
 #[cfg(test)]
@@ -436,6 +454,23 @@ mod tests {
         [group.scores]\ntable = \"students\"\nkey_column = \"name\"\nvalue_columns = [\"score\"]\n";
 
     #[test]
+    fn a_file_that_is_cut_short_opens_nothing() {
+        let closed =
+            format!("{TWO}[auth.token.app]\nhash = \"sha256:{}\"\nscopes = [\"read\"]\n", "1".repeat(64));
+        let old = load(&closed, &[]);
+        let told = |newer: Loaded| {
+            let faults = old.reloaded(newer).err().map(|faults| faults.to_string()).unwrap_or_default();
+            ["auth.anonymous", "group: there is none"].map(|word| faults.contains(word))
+        };
+        assert_eq!(told(load("", &[])), [true, true]);
+        assert_eq!(told(load(TWO, &[])), [true, false]);
+        assert_eq!(told(load(TWO, &[("auth.anonymous", "read")])), [false, false], "it is said");
+        assert_eq!(told(load(&closed, &[])), [false, false]);
+        // Where there was no token, nothing is opened.
+        assert!(load(TWO, &[]).reloaded(load(TWO, &[("log.level", "debug")])).is_ok());
+    }
+
+    #[test]
     fn groups_come_with_their_database_and_do_not_go() {
         let old = load(TWO, &[]);
         let more = "[database.other]\nurl = \"sqlite:other.db\"\n[group.names]\ndatabase = \"other\"\n\
@@ -489,7 +524,8 @@ mod tests {
         let token = |digit: &str| {
             format!("{TWO}[auth.token.app]\nhash = \"sha256:{}\"\nscopes = [\"read\"]\n", digit.repeat(64))
         };
-        let (none, first, second) = (load(TWO, &[]), load(&token("1"), &[]), load(&token("2"), &[]));
+        let everybody = [("auth.anonymous", "read,write,invalidate,admin")];
+        let (none, first, second) = (load(TWO, &everybody), load(&token("1"), &[]), load(&token("2"), &[]));
         for (from, to) in [(&none, &first), (&first, &second), (&second, &none)] {
             let reload = from.reloaded(to.clone()).expect("it goes together");
             assert!(keys(&reload.changed).contains(&"auth.token.app.hash".to_owned()), "{reload:?}");

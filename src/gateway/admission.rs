@@ -129,17 +129,22 @@ impl Admission {
         }
     }
 
-    /// Counts a request that needs no right for its address.
+    /// Counts a request that needs no right for its address, and says what was decided.
     ///
     /// # Errors
     /// If it has asked too often.
-    pub(super) fn count(&self, client: IpAddr, now: Moment, headers: &HeaderMap) -> Result<(), Refusal> {
+    pub(super) fn count(
+        &self,
+        client: IpAddr,
+        now: Moment,
+        headers: &HeaderMap,
+    ) -> Result<Decision, Refusal> {
         if !self.limiter.is_on() {
-            return Ok(());
+            return Ok(Decision::UNLIMITED);
         }
         let key = ClientKey::address(self.limiter.client_address(client, headers));
         match self.limiter.check(key, None, now) {
-            decision if decision.is_allowed() => Ok(()),
+            decision if decision.is_allowed() => Ok(decision),
             decision => Err(Refusal::Rate(decision)),
         }
     }

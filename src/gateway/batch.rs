@@ -1,54 +1,67 @@
 //! `POST /api/v1/groups/{group}/keys:batchGet`: what is asked and answered. One result for each key, in the order of the
 //! keys, so that a client need not look for the one that it means.
 
-use std::{sync::Arc, time::Duration};
+mod result;
+mod written;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::{
-    Extension, Json, Router,
-    body::Bytes,
+    Extension, Router,
+    body::{Body, Bytes},
     extract::{
         DefaultBodyLimit, Path, State,
         rejection::{BytesRejection, PathRejection},
     },
-    response::{IntoResponse, Response},
+    response::Response,
     routing::post,
 };
-use http::HeaderMap;
-use serde::{Deserialize, Serialize, Serializer};
-use serde_json::value::RawValue;
-use tokio::sync::Semaphore;
+use futures_util::{StreamExt as _, stream};
+use http::{HeaderMap, HeaderValue, header};
+use serde::Deserialize;
+use tokio::{sync::Semaphore, time::Instant};
 use utoipa::ToSchema;
 
 use super::{
     GatewayParts, axum_problem,
-    etag::EntityTag,
+    directives::Directives,
     groups, json_body,
-    keys::{GroupInPath, PositionHeader},
+    keys::{GroupInPath, PositionHeader, ReadDirectives},
     layers::{self, Deadline},
     no_view,
-    reply::{ABSENT, NodeReply},
+    read::Read,
+    reply::{ABSENT, NOT_CACHED, NodeReply},
     routed_problem, routes,
     wire_key::WireKey,
     write::min_position,
 };
+pub(super) use result::{BatchFacts, BatchResponse, BatchResult};
+use written::{Written, bounded};
+
 use crate::{
     cluster::ViewCell,
-    codec::base64_encode,
     error::ErrorCode,
-    group::{Answer, ContentKind, Group, Groups, Key, Outcome, Value},
+    group::{Answer, GetError, Group, Groups, Key, Position, Value},
     problem::{Problem, RequestId},
-    time::Moment,
 };
 
 /// The most keys that one request names.
 pub(super) const KEYS_MAX: usize = 1_000;
 /// The largest body, in bytes: as many keys as may be named, at their longest and escaped in some places.
 const BODY_BYTES_MAX: usize = 2 << 20;
-/// After so many bytes of values the rest is not fetched: an answer is put together in memory.
+/// After so many bytes of values the rest is not fetched, nor written: an answer is put together in memory.
 const VALUES_BYTES_MAX: usize = 8 << 20;
-/// Batches that are answered at once; others wait for a place. With [`VALUES_BYTES_MAX`] this bounds what they take of the
-/// memory.
+/// Batches that are read at once; others wait for a place. With [`VALUES_BYTES_MAX`] this bounds what they hold of values.
 const BATCHES_MAX: usize = 32;
+/// What answers may take until their clients have taken them, in KiB. A client may read as slowly as it likes.
+const ANSWERS_KIB_MAX: usize = 256 << 10;
+/// Keys of a request with directives that are asked for at once: each on its own, since they say how each is to be
+/// answered.
+const DIRECTED_MAX: usize = 64;
 /// Keys are waited for until so long before the request's deadline, or a twentieth of the request's time if that is less:
 /// a 504 would take those away that are there.
 const ROOM_MAX: Duration = Duration::from_millis(50);
@@ -62,6 +75,7 @@ pub(super) fn routes(parts: GatewayParts, reply: Arc<NodeReply>) -> Router {
             views: parts.views,
             reply,
             places: Arc::new(Semaphore::new(BATCHES_MAX)),
+            answers: Arc::new(Semaphore::new(ANSWERS_KIB_MAX)),
             room: ROOM_MAX.min(parts.request_timeout / 20),
         })
 }
@@ -72,6 +86,7 @@ pub(super) struct Parts {
     views: Arc<ViewCell>,
     reply: Arc<NodeReply>,
     places: Arc<Semaphore>,
+    answers: Arc<Semaphore>,
     room: Duration,
 }
 
@@ -84,7 +99,7 @@ pub(super) struct Parts {
     path = routes::BATCH_GET,
     operation_id = "batchGetKeys",
     tag = "keys",
-    params(GroupInPath, PositionHeader),
+    params(GroupInPath, ReadDirectives, PositionHeader),
     request_body = BatchRequest,
     responses((
         status = 200,
@@ -121,25 +136,90 @@ pub(super) async fn batch_get(
         let detail = format!("{BATCHES_MAX} batches are under way at this node");
         return axum_problem(ErrorCode::Overloaded, detail);
     };
-    let answers = match position {
-        None => group.get_many(&keys, VALUES_BYTES_MAX, deadline).await,
-        Some(position) => group.get_many_at(&keys, position, VALUES_BYTES_MAX, deadline).await,
+    let directives = Directives::read(&headers).allowed_by(&group);
+    let landings = match position {
+        _ if directives != Directives::default() => {
+            directed(&group, &keys, directives, position, deadline).await
+        }
+        None => found(group.get_many(&keys, VALUES_BYTES_MAX, deadline).await),
+        Some(position) => found(group.get_many_at(&keys, position, VALUES_BYTES_MAX, deadline).await),
+    };
+    let (landings, bytes) = bounded(&keys, landings);
+    let kib = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX);
+    let place = match Arc::clone(&parts.answers).try_acquire_many_owned(kib) {
+        Ok(place) => Ok(place),
+        Err(_) => tokio::time::timeout_at(deadline, Arc::clone(&parts.answers).acquire_many_owned(kib))
+            .await
+            .map_err(drop)
+            .and_then(|place| place.map_err(drop)),
+    };
+    let Ok(place) = place else {
+        let detail =
+            "answers to batches that their clients have not read yet take all the memory that they may";
+        return axum_problem(ErrorCode::Overloaded, detail);
     };
     let now = group.now();
-    let results = keys.iter().zip(answers).map(|(key, answer)| {
+    let result = |(key, landing): (&Key, Landing)| {
         let name = WireKey::from_bytes(key.as_bytes());
-        match answer {
-            Ok(answer) => match &answer.value {
+        match landing {
+            Ok(Some(answer)) => match &answer.value {
                 Some(value) => BatchResult::found(name, value, BatchFacts::new(&group, &answer, value, now)),
                 None => BatchResult::failed(name, Some(answer.outcome), ErrorCode::KeyNotFound, ABSENT),
             },
+            Ok(None) => BatchResult::failed(name, None, ErrorCode::NotCached, NOT_CACHED),
             Err(error) => {
                 let problem = parts.reply.problem(&group, &error, &id);
                 BatchResult::failed(name, None, problem.code(), problem.detail())
             }
         }
-    });
-    Json(BatchResponse { results: results.collect() }).into_response()
+    };
+    let written = Written::new(keys.iter().zip(landings).map(result), bytes, place);
+    let mut response = Response::new(Body::from(Bytes::from_owner(written)));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// A key's answer; `None` if it is to come from memory and is not there.
+type Landing = Result<Option<Answer>, GetError>;
+
+fn found(answers: Vec<Result<Answer, GetError>>) -> Vec<Landing> {
+    answers.into_iter().map(|answer| answer.map(Some)).collect()
+}
+
+/// Reads each key as its own route would with these directives; one that is named twice once.
+async fn directed(
+    group: &Arc<Group>,
+    keys: &[Key],
+    directives: Directives,
+    min_position: Option<Position>,
+    deadline: Instant,
+) -> Vec<Landing> {
+    let different: BTreeSet<Key> = keys.iter().cloned().collect();
+    let one = |key: Key| {
+        let key = key.as_bytes().into();
+        let read = Read { group: Arc::clone(group), key, directives, min_position };
+        async move {
+            match read.cached() {
+                Some(answer) => Ok(Some(answer)),
+                None => read.answer(deadline).await,
+            }
+        }
+    };
+    let mut reads = stream::iter(different.clone()).map(one).buffered(DIRECTED_MAX);
+    let (mut landings, mut bytes) = (BTreeMap::new(), 0);
+    for key in &different {
+        // What is not asked for any more is not waited for either.
+        let landing = if bytes > VALUES_BYTES_MAX { None } else { reads.next().await };
+        let landing = landing.unwrap_or(Err(GetError::TooLargeTogether(VALUES_BYTES_MAX)));
+        bytes += value_of(&landing).map_or(0, |value| value.bytes().len());
+        landings.insert(key, landing);
+    }
+    drop(reads);
+    keys.iter().filter_map(|key| landings.get(key).cloned()).collect()
+}
+
+fn value_of(landing: &Landing) -> Option<&Value> {
+    landing.as_ref().ok()?.as_ref()?.value.as_ref()
 }
 
 pub(super) fn keys(body: BatchRequest) -> Result<Vec<Key>, Problem> {
@@ -165,234 +245,24 @@ pub(super) struct BatchRequest {
     pub(super) keys: Vec<WireKey>,
 }
 
-/// What was found.
-#[derive(Serialize, ToSchema)]
-pub(super) struct BatchResponse {
-    /// As many as keys, and in their order.
-    pub(super) results: Vec<BatchResult>,
-}
-
-/// One key's value, or why there is none: `value` and what belongs to it, or `error`.
-#[derive(Serialize, ToSchema)]
-pub(super) struct BatchResult {
-    key: WireKey,
-    /// Where the answer came from, as seen by the node that was asked: `hit`, `hot_hit`, `stale`, `negative`, `peer` or
-    /// `load`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false, value_type = Option<String>, example = "hit")]
-    status: Option<&'static str>,
-    /// A text, or for `encoding: json` any JSON.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false, value_type = Option<serde_json::Value>, example = json!("333"))]
-    value: Option<BatchValue>,
-    /// How the value is written: `text` as it is, `base64` with padding (RFC 4648, section 4), `json` as itself.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false, value_type = Option<String>, example = "text")]
-    encoding: Option<&'static str>,
-    /// The `Content-Type` of the key's own route.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false, example = "text/plain; charset=utf-8")]
-    content_type: Option<String>,
-    /// The `ETag` of the key's own route, with its quotes.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false, example = "\"2c4b2a5d1f0e9a73\"")]
-    etag: Option<String>,
-    /// How old the value is at most.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false, example = 3)]
-    age_seconds: Option<u64>,
-    /// How long the value may still be served from memory.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false, example = 27)]
-    ttl_seconds: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    error: Option<BatchError>,
-}
-
-/// Why a key has no value.
-#[derive(Serialize, ToSchema)]
-pub(super) struct BatchError {
-    /// As in a problem.
-    #[schema(value_type = String, example = "key_not_found")]
-    code: &'static str,
-    /// What is wrong, for people.
-    #[schema(example = "the database has no row with this key")]
-    detail: String,
-}
-
-/// What is said of a value beside its bytes.
-pub(super) struct BatchFacts {
-    pub(super) outcome: Outcome,
-    pub(super) content_type: String,
-    pub(super) etag: String,
-    pub(super) age_seconds: u64,
-    pub(super) ttl_seconds: u64,
-}
-
-impl BatchFacts {
-    fn new(group: &Group, answer: &Answer, value: &Value, now: Moment) -> Self {
-        let config = group.config();
-        let own = config.content_type.as_deref();
-        let etag = EntityTag::new(value.tag(), false);
-        Self {
-            outcome: answer.outcome,
-            content_type: own.unwrap_or(value.kind().media_type()).to_owned(),
-            etag: etag.as_str().to_owned(),
-            age_seconds: answer.age(now).as_secs(),
-            ttl_seconds: answer.remaining(now).as_secs(),
-        }
-    }
-}
-
-impl BatchResult {
-    /// A key that has a value.
-    pub(super) fn found(key: WireKey, value: &Value, facts: BatchFacts) -> Self {
-        let value = BatchValue::new(value);
-        Self {
-            status: Some(facts.outcome.as_str()),
-            encoding: Some(value.encoding()),
-            value: Some(value),
-            content_type: Some(facts.content_type),
-            etag: Some(facts.etag),
-            age_seconds: Some(facts.age_seconds),
-            ttl_seconds: Some(facts.ttl_seconds),
-            ..Self::empty(key)
-        }
-    }
-
-    /// A key that has none. The status is that of an answer that says so, as a negative entry does.
-    pub(super) fn failed(
-        key: WireKey,
-        outcome: Option<Outcome>,
-        code: ErrorCode,
-        detail: impl Into<String>,
-    ) -> Self {
-        Self {
-            status: outcome.map(Outcome::as_str),
-            error: Some(BatchError { code: code.as_str(), detail: detail.into() }),
-            ..Self::empty(key)
-        }
-    }
-
-    const fn empty(key: WireKey) -> Self {
-        Self {
-            key,
-            status: None,
-            value: None,
-            encoding: None,
-            content_type: None,
-            etag: None,
-            age_seconds: None,
-            ttl_seconds: None,
-            error: None,
-        }
-    }
-}
-
-/// A value inside of JSON.
-enum BatchValue {
-    Text(String),
-    Base64(String),
-    Json(Box<RawValue>),
-}
-
-impl BatchValue {
-    /// By the value's kind; what is not what its kind says is given as bytes.
-    fn new(value: &Value) -> Self {
-        let text = || std::str::from_utf8(value.bytes()).ok().map(str::to_owned);
-        let written = match value.kind() {
-            ContentKind::Text => text().map(Self::Text),
-            ContentKind::Json => text().and_then(|text| RawValue::from_string(text).ok()).map(Self::Json),
-            ContentKind::Binary => None,
-        };
-        written.unwrap_or_else(|| Self::Base64(base64_encode(value.bytes())))
-    }
-
-    const fn encoding(&self) -> &'static str {
-        match self {
-            Self::Text(_) => "text",
-            Self::Base64(_) => "base64",
-            Self::Json(_) => "json",
-        }
-    }
-}
-
-impl Serialize for BatchValue {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Text(text) | Self::Base64(text) => serializer.serialize_str(text),
-            Self::Json(json) => json.serialize(serializer),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
-
-    fn facts() -> BatchFacts {
-        BatchFacts {
-            outcome: Outcome::Hit,
-            content_type: "text/plain; charset=utf-8".to_owned(),
-            etag: "\"ab\"".to_owned(),
-            age_seconds: 3,
-            ttl_seconds: 27,
-        }
-    }
 
     #[test]
     fn keys_are_text_or_bytes() {
         let request: BatchRequest = serde_json::from_str(r#"{"keys": ["a", {"b64": "_w"}]}"#).expect("right");
         let keys: Vec<_> = request.keys.into_iter().map(|key| key.into_bytes().expect("base64url")).collect();
         assert_eq!(keys, [b"a".as_slice(), b"\xff"]);
-        for wrong in
-            [r#"{}"#, r#"{"keys": [1]}"#, r#"{"keys": [{"b64": "a", "c": 1}]}"#, r#"{"keys": [], "a": 1}"#]
-        {
-            assert!(serde_json::from_str::<BatchRequest>(wrong).is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn a_result_has_a_value_or_an_error() {
-        let results = vec![
-            BatchResult::found(WireKey::from_bytes(b"a"), &Value::text("333"), facts()),
-            BatchResult::failed(
-                WireKey::from_bytes(b"\xff"),
-                Some(Outcome::Negative),
-                ErrorCode::KeyNotFound,
-                "none",
-            ),
-        ];
-        let written = serde_json::to_value(BatchResponse { results }).expect("JSON");
-        let expected = json!({"results": [
-            {
-                "key": "a", "status": "hit", "value": "333", "encoding": "text", "etag": "\"ab\"",
-                "content_type": "text/plain; charset=utf-8", "age_seconds": 3, "ttl_seconds": 27,
-            },
-            {"key": {"b64": "_w"}, "status": "negative", "error": {"code": "key_not_found", "detail": "none"}},
-        ]});
-        assert_eq!(written, expected);
-    }
-
-    #[test]
-    fn values_are_written_as_what_they_are() {
-        for (bytes, kind, encoding, written) in [
-            (b"a\"b".as_slice(), ContentKind::Text, "text", r#""a\"b""#),
-            (b"\xff\0", ContentKind::Binary, "base64", r#""/wA=""#),
-            // As it was: a number is not read and written again.
-            (br#"{"a": 1.10}"#, ContentKind::Json, "json", r#"{"a": 1.10}"#),
-            // A kind that is wrong spoils neither the answer nor the value.
-            (b"\xff", ContentKind::Text, "base64", r#""/w==""#),
-            (b"{", ContentKind::Json, "base64", r#""ew==""#),
+        for wrong in [
+            r#"{}"#,
+            r#"{"keys": [1]}"#,
+            r#"{"keys": [["_w"]]}"#,
+            r#"{"keys": [{}]}"#,
+            r#"{"keys": [{"b64": "a", "c": 1}]}"#,
+            r#"{"keys": [], "a": 1}"#,
         ] {
-            let value = BatchValue::new(&Value::new(bytes.to_vec(), kind));
-            assert_eq!(
-                (value.encoding(), &*serde_json::to_string(&value).expect("JSON")),
-                (encoding, written)
-            );
+            assert!(serde_json::from_str::<BatchRequest>(wrong).is_err(), "{wrong}");
         }
     }
 }

@@ -73,7 +73,8 @@ impl Cors {
             return None;
         }
         if self.any {
-            return request.contains_key(header::ORIGIN).then(|| HeaderValue::from_static("*"));
+            // To who names no origin too: a cache between may keep the answer for one who does.
+            return Some(HeaderValue::from_static("*"));
         }
         let origin = request.get(header::ORIGIN)?;
         self.origins.iter().any(|allowed| allowed.0.as_bytes() == origin.as_bytes()).then(|| origin.clone())

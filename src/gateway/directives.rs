@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use http::{HeaderMap, header};
 
-use crate::{group::Answer, time::Moment};
+use crate::{
+    group::{Answer, Group},
+    time::Moment,
+};
 
 /// The directives of one request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,6 +58,12 @@ impl Directives {
     /// Without what asks for a load, for a group that does not let clients.
     pub(super) const fn without_loads(self) -> Self {
         Self { no_cache: false, max_age: None, min_fresh: None, ..self }
+    }
+
+    /// As far as the group lets clients ask.
+    pub(super) fn allowed_by(self, group: &Group) -> Self {
+        let is_allowed = self == Self::default() || group.config().allow_no_cache;
+        if is_allowed { self } else { self.without_loads() }
     }
 
     /// Whether `answer` is what the client accepts at `now`.

@@ -38,7 +38,7 @@ impl EntityTag {
 
     /// Whether an `If-None-Match` names it, by the weak comparison that RFC 9110 (13.1.2) asks for.
     pub(super) fn is_in(&self, seen: &[u8]) -> bool {
-        tags(seen).any(|tag| tag == b"*" || tag.strip_prefix(b"W/").unwrap_or(tag) == self.as_bytes())
+        is_any(seen) || tags(seen).any(|tag| tag.strip_prefix(b"W/").unwrap_or(tag) == self.as_bytes())
     }
 }
 
@@ -46,7 +46,7 @@ impl EntityTag {
 /// (13.1.1) asks for.
 pub(super) fn is_matched(tag: u64, wanted: &[u8]) -> bool {
     let own = [false, true].map(|is_gzip| EntityTag::new(tag, is_gzip));
-    tags(wanted).any(|tag| tag == b"*" || own.iter().any(|own| tag == own.as_bytes()))
+    is_any(wanted) || tags(wanted).any(|tag| own.iter().any(|own| tag == own.as_bytes()))
 }
 
 /// Whether an `If-None-Match` names the value with this tag, in one of its encodings.
@@ -54,8 +54,19 @@ pub(super) fn is_seen(tag: u64, seen: &[u8]) -> bool {
     [false, true].into_iter().any(|is_gzip| EntityTag::new(tag, is_gzip).is_in(seen))
 }
 
+/// `*` means any value, as the whole of a field and not as one of a list.
+fn is_any(line: &[u8]) -> bool {
+    line.trim_ascii() == b"*"
+}
+
+/// The entity tags of a list, with their quotes. A comma within quotes is a part of a tag.
 fn tags(line: &[u8]) -> impl Iterator<Item = &[u8]> {
-    line.split(|byte| *byte == b',').map(<[u8]>::trim_ascii)
+    let mut is_quoted = false;
+    line.split(move |byte| {
+        is_quoted ^= *byte == b'"';
+        *byte == b',' && !is_quoted
+    })
+    .map(<[u8]>::trim_ascii)
 }
 
 #[cfg(test)]
@@ -69,7 +80,15 @@ mod tests {
         for seen in ["\"00000000000000ab\"", "W/\"00000000000000ab\"", "\"x\", \"00000000000000ab\"", "*"] {
             assert!(etag.is_in(seen.as_bytes()), "{seen}");
         }
-        for seen in ["", "\"00000000000000ac\"", "00000000000000ab"] {
+        for seen in [
+            "",
+            "\"00000000000000ac\"",
+            "00000000000000ab",
+            "\"x\", *",
+            "\"a,*,b\"",
+            "\"a,\"00000000000000ab\"\"",
+            "\"a,*",
+        ] {
             assert!(!etag.is_in(seen.as_bytes()), "{seen}");
         }
     }
@@ -78,6 +97,9 @@ mod tests {
     fn a_value_has_a_tag_for_each_encoding() {
         for wanted in ["*", "\"x\",\"00000000000000ab\"", "\"00000000000000ab-gz\""] {
             assert!(is_matched(0xab, wanted.as_bytes()) && is_seen(0xab, wanted.as_bytes()), "{wanted}");
+        }
+        for other in ["\"a,*,b\"", "\"x\", *", "\"a,\"00000000000000ab\",b\"", ""] {
+            assert!(!is_matched(0xab, other.as_bytes()) && !is_seen(0xab, other.as_bytes()), "{other}");
         }
         let weak = b"W/\"00000000000000ab\"";
         assert!(!is_matched(0xab, weak) && is_seen(0xab, weak));

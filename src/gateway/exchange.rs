@@ -40,7 +40,10 @@ impl Exchange {
     /// Of a request to a plane. Some of those that bring no span begin a trace.
     pub(super) fn new(request: &RequestHead<'_>, live: &Live, plane: PlaneKind) -> Self {
         let headers = request.headers;
-        let parent = headers.get(&TRACE).and_then(|text| TraceContext::parse(text.as_bytes()));
+        let mut parents = headers.get_all(&TRACE).iter();
+        // Two are none (W3C Trace Context, section 3.2.1).
+        let parent = parents.next().filter(|_| parents.next().is_none());
+        let parent = parent.and_then(|text| TraceContext::parse(text.as_bytes()));
         let sample = live.trace_sample();
         let trace = match parent {
             Some(parent) if parent.is_sampled() && !may_trace() => Some(parent.child().unsampled()),

@@ -151,7 +151,12 @@ impl ClientRpcs {
         let named = known.map_or(name, |group| group.as_str());
         let wish = Wish { scope: Scope::Read, group: Some(named), known };
         let caller = self.admission.caller(&headers, None);
-        let needs_place = || group.as_ref().is_ok_and(|group| !group.is_in_memory(key.as_bytes()));
+        let is_at_hand = |group: &Group| {
+            let key = key.as_bytes();
+            let is_plain = matches!(min_position(&headers), Ok(None));
+            is_plain && (group.in_sight(key).is_some() || group.is_answered_stale(key))
+        };
+        let needs_place = || group.as_ref().is_ok_and(|group| !is_at_hand(group));
         let full = || self.in_flight.reached().filter(|_| needs_place());
         match self.admission.admit(caller, wish, client, BootClock.now(), &headers, full) {
             Ok(_) => group,
@@ -175,9 +180,10 @@ impl ClientRpcs {
         position: Option<Position>,
         metadata: &MetadataMap,
     ) -> Result<Answer, Status> {
-        let Some(_place) = self.in_flight.enter() else {
+        let place = self.in_flight.enter();
+        if place.is_none() && !(position.is_none() && group.is_answered_stale(key)) {
             return Err(rpc::problem_status(&self.in_flight.full()));
-        };
+        }
         if self.views.is_provisional() {
             return Err(rpc::problem_status(&no_view()));
         }

@@ -4,7 +4,7 @@
 use std::{future::Future, sync::Arc};
 
 use futures_util::future::Either;
-use http::{Method, Request, Response, Version};
+use http::{Method, Request, Response};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
@@ -12,7 +12,7 @@ use super::{Gateway, GatewayBody, Hit, Next, Wait, exchange::Exchange, problem, 
 use crate::{
     access::Memo,
     error::ErrorCode,
-    head::{RequestHead, names_one_host},
+    head::{RequestHead, names_its_host},
     net::{AtHand, Connection, Handler, Lines},
     problem::Problem,
     telemetry::trace::{self, TraceContext},
@@ -31,10 +31,10 @@ impl Handler for Gateway {
         let mut exchange = Exchange::new(&head, &self.0.parts.live, self.0.plane);
         let at_once = |response| Either::Left(std::future::ready(response));
         // What is read at hand names one.
-        if request.version() == Version::HTTP_11 && !names_one_host(request.headers()) {
+        if !names_its_host(&request) {
             let refusal = Problem::new(
                 ErrorCode::BadRequest,
-                "the request has no Host header, several or a malformed one",
+                "the request has no Host header, several, a malformed one, or one that is not its target's",
             );
             return at_once(exchange.finish_at_once(problem(refusal)));
         }

@@ -43,6 +43,11 @@ const WRONG_CHARS_MAX: usize = 200;
 
 /// What the bytes of a body say.
 pub(super) fn parse<T: DeserializeOwned>(body: &[u8], expected: &str) -> Result<T, Problem> {
+    // A list of what it should have is taken for an object by serde.
+    if body.trim_ascii_start().first() == Some(&b'[') {
+        let detail = format!("the body is a list, and should be an object; write {expected}");
+        return Err(Problem::new(ErrorCode::BadRequest, detail));
+    }
     serde_json::from_slice(body).map_err(|error| {
         let mut wrong = error.to_string();
         if let Some((end, _)) = wrong.char_indices().nth(WRONG_CHARS_MAX) {

@@ -3,7 +3,7 @@
 pub(super) mod document;
 mod parameters;
 
-pub(super) use parameters::{GroupInPath, KeyInQuery, PositionHeader};
+pub(super) use parameters::{GroupInPath, KeyInQuery, PositionHeader, ReadDirectives};
 
 use http::{HeaderValue, Response, header};
 

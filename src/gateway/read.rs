@@ -17,6 +17,22 @@ pub(super) struct Read {
 }
 
 impl Read {
+    /// What is in this node's memory, if it will do as it is.
+    pub(super) fn cached(&self) -> Option<Answer> {
+        let Self { group, key, directives, min_position } = self;
+        if directives.no_cache || min_position.is_some() {
+            return None;
+        }
+        group.cached(key).filter(|answer| directives.accept(answer, group.now()))
+    }
+
+    /// Whether it waits for nothing, though memory does not answer it.
+    pub(super) fn is_answered_stale(&self) -> bool {
+        self.directives == Directives::default()
+            && self.min_position.is_none()
+            && self.group.is_answered_stale(&self.key)
+    }
+
     /// The answer; `None` if it is to come from memory and is not there.
     pub(super) async fn answer(&self, deadline: Instant) -> Result<Option<Answer>, GetError> {
         let Self { group, key, directives, min_position } = self;

@@ -23,6 +23,10 @@ use crate::{
 /// What is said of a key that is not there.
 pub(super) const ABSENT: &str = "the database has no row with this key";
 
+/// What is said of a key that is not in memory, to who wants it from there only.
+pub(super) const NOT_CACHED: &str =
+    "neither this node nor the key's owner has it in memory, and the request says only-if-cached";
+
 const OTHER_VALUE: &str = "the value has none of the entity tags that If-Match names";
 
 static CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
@@ -96,7 +100,9 @@ impl NodeReply {
         }
         let mut wanted = request.get_all(header::IF_MATCH).iter().peekable();
         if wanted.peek().is_some() && !wanted.any(|line| etag::is_matched(value.tag(), line.as_bytes())) {
-            return Told::Problem(super::problem(Problem::new(ErrorCode::PreconditionFailed, OTHER_VALUE)));
+            let mut response = super::problem(Problem::new(ErrorCode::PreconditionFailed, OTHER_VALUE));
+            response.value(&CACHE_STATUS, &status);
+            return Told::Problem(response);
         }
         let varies = self.encodings.may_vary(value);
         let gzip = if varies && accepts_gzip(request) { self.encodings.gzip(value) } else { None };
@@ -134,6 +140,10 @@ impl NodeReply {
         if varies {
             head.fixed(&header::VARY, "accept-encoding");
         }
+        if config.content_type.is_some() {
+            // See `is_for_script`.
+            head.also(&header::VARY, "sec-fetch-dest, sec-fetch-site, service-worker");
+        }
         Told::Value(match gzip {
             _ if is_known => Bytes::new(),
             Some(gzip) => gzip,
@@ -156,7 +166,11 @@ impl NodeReply {
             error => error.to_string(),
         };
         self.complaints.note(group.name(), error, request);
-        Problem::new(error.code(), detail).with_request(request.clone())
+        let problem = Problem::new(error.code(), detail).with_request(request.clone());
+        match error {
+            GetError::Load(LoadError::Limited(wait)) => problem.retry_after(wait.as_secs()),
+            _ => problem,
+        }
     }
 
     /// Tells the log of a write that was not carried out through no fault of the client's.

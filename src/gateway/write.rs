@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body::Body as _;
 use http_body_util::{BodyExt as _, Either, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use tokio::time::{Instant, timeout_at};
@@ -104,12 +105,13 @@ impl Shared {
             return Err(Problem::new(ErrorCode::BadRequest, detail));
         }
         let limit = self.parts.value_bytes_max;
+        // Nothing of it is asked for (100) where its length says it all.
+        if body.size_hint().lower() > limit as u64 {
+            return Err(too_large(limit));
+        }
         match timeout_at(deadline, Limited::new(body, limit).collect()).await {
             Ok(Ok(body)) => Ok(body.to_bytes()),
-            Ok(Err(error)) if error.is::<LengthLimitError>() => {
-                let detail = format!("the value has more than {limit} bytes");
-                Err(Problem::new(ErrorCode::TooLarge, detail))
-            }
+            Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large(limit)),
             Ok(Err(_)) => Err(Problem::new(ErrorCode::BadRequest, "the body broke off; nothing was written")),
             Err(_) => {
                 let detail = "the body did not come in time; nothing was written";
@@ -131,6 +133,10 @@ impl Shared {
         self.reply.note_unwritten(group, error, id);
         problem(Problem::new(error.code(), detail))
     }
+}
+
+fn too_large(limit: usize) -> Problem {
+    Problem::new(ErrorCode::TooLarge, format!("the value has more than {limit} bytes"))
 }
 
 /// What a request asks of the present value (RFC 9110, section 13.1). A value has a tag for each of its encodings.

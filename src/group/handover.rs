@@ -47,11 +47,11 @@ impl Group {
         self.may_serve(now).then(|| self.store.peek(self.store.hash(key), key, now)).flatten()
     }
 
-    /// Whether memory would answer a read of `key` now: the main cache, or a copy of another node's. Counts nothing and
-    /// loads nothing.
-    pub fn is_in_memory(&self, key: &[u8]) -> bool {
+    /// What memory would answer a read of `key` now: the main cache, or a copy of another node's. Counts nothing and loads
+    /// nothing.
+    pub fn in_sight(&self, key: &[u8]) -> Option<Answer> {
         let now = self.awake();
-        self.may_serve(now) && self.store.has(self.store.hash(key), key, now)
+        self.may_serve(now).then(|| self.store.peek_all(self.store.hash(key), key, now)).flatten()
     }
 
     /// Asks the key's previous owner for what it has in memory, if the owner has changed lately.

@@ -71,8 +71,8 @@ pub enum LoadError {
     #[error("all {0} concurrent queries of the group are in use")]
     Busy(usize),
     /// As many queries as may be sent in a time have been sent.
-    #[error("the rate of queries that reach the origin is used up")]
-    Limited,
+    #[error("the rate of queries that reach the origin is used up; there is another one in {0:?}")]
+    Limited(std::time::Duration),
     /// A row can't be read. Of several keys, it is one's fault.
     #[error("a row of the origin can't be read")]
     Row(#[source] Arc<dyn StdError + Send + Sync>),
@@ -124,7 +124,7 @@ impl LoadError {
             | Self::Row(_)
             | Self::Broken(_) => ErrorCode::OriginUnavailable,
             Self::TooMuch(_) => ErrorCode::Overloaded,
-            Self::Busy(_) | Self::Limited => ErrorCode::OriginBusy,
+            Self::Busy(_) | Self::Limited(_) => ErrorCode::OriginBusy,
             Self::TooLarge { .. } => ErrorCode::TooLarge,
         }
     }

@@ -33,6 +33,12 @@ impl Group {
         self.store.stale(hash, key, now).filter(|answer| now < answer.until.saturating_add(window))
     }
 
+    /// Whether a read of `key` that memory does not answer is answered at once all the same, by a value past its ttl.
+    pub fn is_answered_stale(&self, key: &[u8]) -> bool {
+        let now = self.clock.now();
+        self.may_serve(now) && self.stale_meanwhile(self.store.hash(key), key, false).is_some()
+    }
+
     /// What is answered at once, while the flight that was just joined loads the key anew.
     pub(super) fn stale_meanwhile(&self, hash: u64, key: &[u8], is_fresh: bool) -> Option<Answer> {
         let window = self.config.load().stale_while_revalidate;

@@ -203,10 +203,10 @@ impl Store {
         answer(self.main.peek(hash, key, now), Outcome::Hit, now)
     }
 
-    /// Whether [`get`](Self::get) would find something; without a trace too.
-    pub(super) fn has(&self, hash: u64, key: &[u8], now: Moment) -> bool {
+    /// What [`get`](Self::get) would find; without a trace too.
+    pub(super) fn peek_all(&self, hash: u64, key: &[u8], now: Moment) -> Option<Answer> {
         let copy = || answer(self.hot.as_ref()?.copies.peek(hash, key, now), Outcome::HotHit, now);
-        self.peek(hash, key, now).or_else(copy).is_some()
+        self.peek(hash, key, now).or_else(copy)
     }
 
     /// A value of the main cache that is fresh no longer.

@@ -124,6 +124,13 @@ impl<S> Guarded<S> {
         self.unread = Bytes::copy_from_slice(bytes);
     }
 
+    /// Says that a request's head begins to come now, whatever came before.
+    pub(super) fn head_begins(&mut self) {
+        self.phase.head();
+        self.read.reset();
+        self.armed_for = HEAD;
+    }
+
     /// What came of an attempt to write; an error if it has not succeeded for too long.
     fn written(&mut self, result: Poll<io::Result<usize>>, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         if let Poll::Ready(Ok(bytes)) = result {

@@ -75,10 +75,10 @@ where
             }
         }
         let plain = if tasks.is_closing() { None } else { heads.read(&read) };
-        let Some((head, length)) = plain else { return Ok(Some(handed_over(stream, phase, &read))) };
+        let Some((head, length)) = plain else { return Ok(Some(handed_over(stream, &read))) };
         phase.busy();
         let response = match handler.at_hand(&head, connection, &mut lines) {
-            AtHand::Unknown => return Ok(Some(handed_over(stream, phase, &read))),
+            AtHand::Unknown => return Ok(Some(handed_over(stream, &read))),
             AtHand::Written(body) => {
                 read.advance(length);
                 phase.idle();
@@ -127,9 +127,9 @@ async fn awaited<S: AsyncRead + Unpin, B>(
     }
 }
 
-fn handed_over<S>(mut stream: Guarded<S>, phase: &Phase, bytes: &[u8]) -> Guarded<S> {
+fn handed_over<S>(mut stream: Guarded<S>, bytes: &[u8]) -> Guarded<S> {
     // A head has begun, and is due.
-    phase.head();
+    stream.head_begins();
     stream.unread(bytes);
     stream
 }

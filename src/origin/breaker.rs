@@ -91,7 +91,7 @@ impl Breaker {
                 LoadError::Disconnected(_)
                 | LoadError::Open
                 | LoadError::Busy(_)
-                | LoadError::Limited
+                | LoadError::Limited(_)
                 | LoadError::Broken(_),
             ) => {
                 if allow == Allow::Probe {

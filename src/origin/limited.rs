@@ -1,6 +1,6 @@
 //! A loader that sends no more queries in a time than it may: `limits.rate.origin`.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use crate::{
     group::{BoxFuture, Key, KeyScan, LoadError, Loader, Value},
@@ -27,7 +27,10 @@ impl<L: Loader> Loader for Limited<L> {
     fn load<'a>(&'a self, keys: &'a [Key]) -> BoxFuture<'a, Result<Vec<Option<Value>>, LoadError>> {
         match self.limiter.origin_permit(BootClock.now()) {
             Ok(()) => self.inner.load(keys),
-            Err(_) => Box::pin(async { Err(LoadError::Limited) }),
+            Err(decision) => {
+                let wait = Duration::from_secs(decision.retry_after().unwrap_or(1));
+                Box::pin(async move { Err(LoadError::Limited(wait)) })
+            }
         }
     }
 }
@@ -58,7 +61,11 @@ mod tests {
         for _ in 0..2 {
             assert_eq!(limited.load(&keys).await.expect("within the limit"), [None, None]);
         }
-        assert!(matches!(limited.load(&keys).await, Err(LoadError::Limited)));
+        let refused = limited.load(&keys).await.expect_err("beyond it");
+        assert!(
+            matches!(refused, LoadError::Limited(wait) if wait.as_secs().abs_diff(3600) <= 1),
+            "{refused}"
+        );
         assert_eq!(origin.loads(), 2);
     }
 }

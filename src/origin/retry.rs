@@ -111,7 +111,7 @@ mod tests {
             LoadError::row("on purpose"),
             LoadError::Timeout(Duration::from_secs(1)),
             LoadError::Busy(1),
-            LoadError::Limited,
+            LoadError::Limited(Duration::from_secs(1)),
             LoadError::Open,
             LoadError::Broken("on purpose"),
         ] {

@@ -122,6 +122,10 @@ fn wrong_directive(level: &str) -> Option<&str> {
     if level.len() > LEVEL_BYTES_MAX {
         return Some(level);
     }
+    // Names of crates, modules and fields are ASCII; and the filter's parser counts other characters as bytes, and panics.
+    if !level.is_ascii() {
+        return level.split(',').find(|directive| !directive.is_ascii());
+    }
     // The filter would take a bare word that is no level for the name of a module, and show all of it.
     let is_target = |directive: &&str| directive.contains(['=', '[', ']', '{', '}']);
     let is_level = |directive: &&str| LEVELS.iter().any(|known| known.eq_ignore_ascii_case(directive));
@@ -160,6 +164,9 @@ mod tests {
             ),
         ] {
             assert_eq!(messages(bad), message);
+        }
+        for wide in ["`Ι[.s", "info,é=debug", "[é]=info", "ggcache[{é}]=trace"] {
+            assert!(messages(wide).contains("is neither one of"), "{wide}");
         }
         assert!(!messages("").is_empty());
         assert!(!messages(&"info,".repeat(1000)).is_empty());

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::support::{
-    client::{Connection, at_once, get},
+    client::{Connection, at_once, exchange, get},
     cluster::Cluster,
     site::Site,
     slow::slow_view,
@@ -111,11 +111,43 @@ async fn a_request_beyond_the_limit_is_told_to_come_back() {
         assert_eq!((refused.status, refused.problem().as_str()), (503, "overloaded"), "{target}");
         assert_eq!(refused.header("ratelimit"), None, "what is shed is not counted");
     }
+    for headers in ["cache-control: no-cache", "ggcache-min-position: 0123456789abcdef-7"] {
+        let request = format!("GET /api?key=otto HTTP/1.1\r\nhost: x\r\n{headers}\r\n\r\n");
+        let refused = exchange(node.api(), request.as_bytes()).await.expect("an answer");
+        assert_eq!((refused.status, refused.header("ratelimit")), (503, None), "{headers}");
+    }
+    for target in ["/openapi.json", "/docs/", "/nothing"] {
+        let refused = node.get(target).await;
+        assert_eq!((refused.status, refused.header("ratelimit")), (503, None), "{target}");
+    }
     assert_eq!(node.get("/api?key=otto").await.status, 200, "what is in memory needs no place");
     assert_eq!(node.get("/livez").await.status, 200, "nor does a probe");
     let answer = first.receive(true).await.expect("an answer").expect("an answer");
     assert_eq!((answer.status, answer.text()), (200, "333"));
     assert_eq!(node.get("/api?key=anna").await.text(), "333");
+}
+
+#[tokio::test]
+async fn whatever_is_asked_is_counted() {
+    let cluster = cluster(Duration::from_millis(1), &["limits.rate.client=1/h burst 1"]).await;
+    let node = &cluster.nodes[0];
+    let ask = async |request: &str| {
+        let request = format!("{request} HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n");
+        exchange(node.api(), request.as_bytes()).await.expect("an answer")
+    };
+    let first = ask("GET /nothing").await;
+    assert_eq!((first.status, first.header("ratelimit-policy")), (404, Some("\"client\";q=1;w=3600")));
+    for request in [
+        "GET /nothing",
+        "OPTIONS /api?key=anna",
+        "POST /api?key=anna",
+        "PATCH /api/v1/groups",
+        "GET /openapi.json",
+    ] {
+        assert_eq!(ask(request).await.status, 429, "{request}");
+    }
+    assert_eq!(node.get("/livez").await.status, 200);
+    assert_eq!(node.ask_admin("/nothing").await.status, 404, "operators are not counted");
 }
 
 #[tokio::test]

@@ -56,6 +56,17 @@ pub(in super::super) struct ReadHeaders {
     cache_control: Option<String>,
 }
 
+/// How a reader of many keys wants each to be answered.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "it is read by its derive")]
+pub(in super::super) struct ReadDirectives {
+    /// `no-cache`: not from memory, the database is asked. `only-if-cached`: from memory, or not at all; a key that is
+    /// not there has the error `not_cached`.
+    #[param(rename = "Cache-Control", nullable = false, example = "no-cache")]
+    cache_control: Option<String>,
+}
+
 /// What a reader has seen already, or written.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]

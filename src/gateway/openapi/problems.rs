@@ -53,9 +53,7 @@ const fn detail(code: ErrorCode) -> &'static str {
         ErrorCode::Unauthenticated => "this needs a token; send the header authorization: Bearer …",
         ErrorCode::Forbidden => "the token does not allow this",
         ErrorCode::RateLimited => "the client's limit of 100/s is used up; try again in 1 s",
-        ErrorCode::NotCached => {
-            "neither this node nor the key's owner has it in memory, and the request says only-if-cached"
-        }
+        ErrorCode::NotCached => reply::NOT_CACHED,
         ErrorCode::KeyNotFound => reply::ABSENT,
         ErrorCode::GroupNotFound => "there is no group of that name; there are: scores",
         ErrorCode::RouteNotFound => "the documentation is at /docs/",

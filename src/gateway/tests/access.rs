@@ -157,8 +157,10 @@ async fn a_path_in_http_2_is_looked_at_as_in_http_1() {
         (PlaneKind::Admin, "http://localhost/livez", None, 200),
         (PlaneKind::Admin, "http://localhost/metrics", None, 401),
         (PlaneKind::Admin, "http://evil.example/livez", None, 403),
-        (PlaneKind::Admin, "http://evil.example/livez", Some("localhost"), 403),
-        (PlaneKind::Admin, "http://localhost/livez", Some("evil.example"), 403),
+        (PlaneKind::Admin, "http://evil.example/livez", Some("localhost"), 400),
+        (PlaneKind::Admin, "http://localhost/livez", Some("evil.example"), 400),
+        (PlaneKind::Api, "http://localhost/livez", Some("evil.example"), 400),
+        (PlaneKind::Api, "http://localhost/livez", Some("LOCALHOST"), 200),
     ];
     for (plane, uri, host, status) in cases {
         let stream = TcpStream::connect(site.serve_as(plane).await).await.expect("accepted");

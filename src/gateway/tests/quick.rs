@@ -59,7 +59,7 @@ async fn whatever_a_client_says_of_its_read() {
                 ("if-match: *\r\n", 200),
                 ("if-match: \"x\"\r\n", 412),
                 ("if-match: \"x\"\r\nif-none-match: *\r\n", 412),
-                ("if-match: \"x\"\r\nif-match: \"y\", *\r\nif-none-match: *\r\n", 304),
+                ("if-match: \"x\"\r\nif-match: *\r\nif-none-match: *\r\n", 304),
             ] {
                 let line = format!("{method} {line}");
                 let quick = told(address, &line, headers, true).await;

@@ -182,7 +182,7 @@ async fn what_the_origin_fails_to_give_is_answered_as_it_was() {
         LoadError::Timeout(SECOND),
         LoadError::Open,
         LoadError::Busy(1),
-        LoadError::Limited,
+        LoadError::Limited(Duration::from_secs(1)),
     ];
     for (n, failure) in failures.into_iter().enumerate() {
         site.fail(Some(failure));

@@ -116,7 +116,7 @@ async fn an_answer_is_an_answer_and_what_was_not_asked_is_nothing() {
         LoadError::TooMuch(1),
         LoadError::TooLarge { bytes: 2, limit: 1 },
         LoadError::Busy(1),
-        LoadError::Limited,
+        LoadError::Limited(Duration::from_secs(1)),
         LoadError::Broken("on purpose"),
         LoadError::disconnected("on purpose"),
     ] {
