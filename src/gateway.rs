@@ -283,7 +283,7 @@ impl Shared {
         headers: &HeaderMap,
         exchange: &mut Exchange,
     ) -> Result<(), Refusal> {
-        if is_probe(path) {
+        if routes::is_probe(path) {
             return Ok(());
         }
         if let Some(limit) = self.in_flight.reached() {
@@ -379,7 +379,7 @@ impl Shared {
         id: RequestId,
     ) -> Response<GatewayBody> {
         let place = self.in_flight.enter();
-        if place.is_none() && !is_probe(request.uri().path()) {
+        if place.is_none() && !routes::is_probe(request.uri().path()) {
             return problem(self.in_flight.full());
         }
         request.extensions_mut().insert(id);
@@ -437,11 +437,6 @@ fn public_routes(parts: GatewayParts, plane: PlaneKind, reply: &Arc<NodeReply>) 
         .merge(cluster::routes(parts.clone()))
         .merge(health::routes(parts.readiness))
         .merge(openapi::routes(plane))
-}
-
-/// Whether a path is one at which is asked how the node is.
-fn is_probe(path: &str) -> bool {
-    matches!(path, routes::LIVEZ | routes::READYZ)
 }
 
 /// The answer that tells a problem, once the request's id is known.

@@ -77,7 +77,10 @@ pub(super) async fn redirect() -> Response {
     path = routes::DOCS_PAGE,
     operation_id = "getDocsPage",
     tag = "documentation",
-    responses((status = 200, description = "The page", body = String, content_type = "text/html"))
+    responses(
+        (status = 200, description = "The page", body = String, content_type = "text/html"),
+        (status = 304, description = "The client has the page already"),
+    )
 )]
 pub(super) async fn page(headers: HeaderMap) -> Response {
     answer(PAGE, &headers)
@@ -90,12 +93,15 @@ pub(super) async fn page(headers: HeaderMap) -> Response {
     operation_id = "getDocsFile",
     tag = "documentation",
     params(("file" = String, Path, description = "The part's name.", example = "index.css")),
-    responses((status = 200, description = "The part", content(
-        (String = "text/html"),
-        (String = "text/css"),
-        (String = "text/javascript"),
-        (inline(Binary) = "image/png"),
-    )))
+    responses(
+        (status = 200, description = "The part", content(
+            (String = "text/html"),
+            (String = "text/css"),
+            (String = "text/javascript"),
+            (inline(Binary) = "image/png"),
+        )),
+        (status = 304, description = "The client has the part already"),
+    )
 )]
 pub(super) async fn file(headers: HeaderMap, name: Result<Path<String>, PathRejection>) -> Response {
     name.map_or_else(|_| nothing(), |Path(name)| answer(&name, &headers))

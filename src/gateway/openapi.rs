@@ -101,7 +101,10 @@ pub(super) fn routes(plane: PlaneKind) -> Router {
     path = routes::OPENAPI,
     operation_id = "getOpenApi",
     tag = "documentation",
-    responses((status = 200, description = "OpenAPI 3.1", body = serde_json::Value))
+    responses(
+        (status = 200, description = "OpenAPI 3.1", body = serde_json::Value),
+        (status = 304, description = "The client has the document already"),
+    )
 )]
 #[expect(clippy::unused_async, reason = "a handler is")]
 async fn openapi(stored: Arc<Stored>, headers: HeaderMap) -> Response {

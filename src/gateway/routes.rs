@@ -57,6 +57,11 @@ pub const ROUTES: &[Route] = &[
     Route::new(RELOAD, POST, ADMIN, Some(Scope::Admin)),
 ];
 
+/// Whether a path is one at which is asked how the node is.
+pub(super) fn is_probe(path: &str) -> bool {
+    matches!(path, LIVEZ | READYZ)
+}
+
 /// A path, and what it answers.
 #[derive(Debug)]
 pub struct Route {
@@ -89,6 +94,11 @@ impl Route {
         scope: Option<Scope>,
     ) -> Self {
         Self { path, alias: None, methods, planes, scope }
+    }
+
+    /// Whether it asks how the node is: always answered, and not counted.
+    pub(super) fn is_probe(&self) -> bool {
+        is_probe(self.path)
     }
 
     /// Whether this is the route of a request's `path`.

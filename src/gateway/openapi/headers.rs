@@ -92,11 +92,12 @@ pub(super) fn add(response: &mut Response, route: &Route, status: StatusCode) {
     if status == StatusCode::OK && (is_value || is_stored) || !is_right {
         names.push("X-Content-Type-Options");
     }
-    if !is_right {
+    // What says nothing of it is not to be stored.
+    if !is_right || !(is_value || is_stored || status == StatusCode::NO_CONTENT) {
         names.push("Cache-Control");
     }
-    // Who may always ask, is not counted either.
-    if route.scope.is_some() {
+    // Who may always ask is not counted.
+    if !route.is_probe() {
         names.extend(["RateLimit", "RateLimit-Policy"]);
     }
     match status {

@@ -19,7 +19,8 @@ pub(super) fn may_answer(route: &Route, code: ErrorCode) -> bool {
     let reads_body = route.methods.contains(&Method::POST) && !reloads;
     match code {
         ErrorCode::BadRequest => is_value || reads_body || reloads || route.path == routes::OWNER,
-        ErrorCode::Unauthenticated | ErrorCode::Forbidden | ErrorCode::RateLimited => route.scope.is_some(),
+        ErrorCode::Unauthenticated | ErrorCode::Forbidden => route.scope.is_some(),
+        ErrorCode::RateLimited => !route.is_probe(),
         ErrorCode::KeyNotFound => is_value,
         ErrorCode::NotCached => is_value && !writes,
         ErrorCode::PreconditionFailed => is_value,
