@@ -124,7 +124,7 @@ impl std::fmt::Debug for Encodings {
 }
 
 /// `bytes` in gzip, if that is a tenth smaller at least.
-fn gzip(bytes: &[u8]) -> Option<Bytes> {
+pub(super) fn gzip(bytes: &[u8]) -> Option<Bytes> {
     let mut encoder = GzEncoder::new(Vec::with_capacity(bytes.len() / 2), Compression::fast());
     // Writing to memory does not fail.
     encoder.write_all(bytes).ok()?;

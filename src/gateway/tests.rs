@@ -1,6 +1,7 @@
 //! A plane on a real socket, at a node that knows the others, or does not know them yet.
 
 mod access;
+mod batch;
 mod quick;
 
 use std::{
@@ -377,47 +378,4 @@ async fn large_text_is_compressed_for_who_accepts_it() {
     assert_eq!((head.status, head.body.len()), (200, 0));
     assert_eq!(head.header("content-length"), gzip.header("content-length"));
     assert_eq!(with(address, "GET", ANNA, "").await.header("vary"), None, "too short to differ");
-}
-
-#[tokio::test]
-async fn many_keys_are_read_at_once() {
-    let site = Site::starting();
-    let address = site.serve().await;
-    let target = "/api/v1/groups/scores/keys:batchGet";
-    let body = r#"{"keys": ["anna", {"b64": "_w"}, "nobody", "anna", "doc"]}"#;
-    assert_eq!(ask(address, "POST", target, body).await.0, 503, "it knows nobody yet");
-    known(&site);
-    site.origin.insert(Key::new("doc").expect("a key"), Value::new(r#"{"a": 1.10}"#, ContentKind::Json));
-    let (status, answer) = ask(address, "POST", target, body).await;
-    assert_eq!(status, 200, "{answer}");
-    assert!(answer.contains(r#""value":{"a": 1.10}"#), "as it is: {answer}");
-    let results = json(&answer)["results"].clone();
-    let part = |at: usize, name: &str| results[at][name].clone();
-    assert_eq!(
-        (part(0, "key"), part(0, "value"), part(0, "status")),
-        (json!("anna"), json!("333"), json!("load"))
-    );
-    assert_eq!(
-        (part(1, "key"), part(1, "error")["code"].clone()),
-        (json!({"b64": "_w"}), json!("key_not_found"))
-    );
-    assert_eq!(part(2, "error")["code"], "key_not_found");
-    assert_eq!((part(3, "value"), part(4, "encoding")), (json!("333"), json!("json")));
-    assert_eq!(site.origin.loads(), 1, "one query for all");
-    let etag = with(address, "GET", ANNA, "").await.header("etag").map(str::to_owned);
-    assert_eq!(part(0, "etag").as_str(), etag.as_deref());
-    for (body, status, code) in [
-        (r#"{"keys": []}"#, 400, "bad_request"),
-        (r#"{"keys": [""]}"#, 400, "bad_request"),
-        (r#"{"keys": [1]}"#, 400, "bad_request"),
-        ("[]", 400, "bad_request"),
-        (&format!("{{\"keys\": [{}]}}", vec!["\"a\""; 1001].join(",")), 413, "too_large"),
-        (&" ".repeat(3 << 20), 413, "too_large"),
-    ] {
-        let (told, problem) = ask(address, "POST", target, body).await;
-        assert_eq!((told, &json(&problem)["code"]), (status, &json!(code)), "{problem}");
-    }
-    assert_eq!(ask(address, "POST", "/api/v1/groups/nobody/keys:batchGet", body).await.0, 404);
-    let wrong = with(address, "GET", target, "").await;
-    assert_eq!((wrong.status, wrong.header("allow")), (405, Some("post, options")));
 }

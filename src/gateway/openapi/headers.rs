@@ -78,13 +78,13 @@ pub(super) fn add(response: &mut Response, route: &Route, status: StatusCode) {
         names.extend(["Cache-Control", "GGCache-Position"]);
     }
     if is_value && is_right {
-        names.extend(["Age", "Vary"]);
+        names.push("Age");
     }
     if is_value && (is_right || status == StatusCode::NOT_FOUND) {
         names.push("Cache-Status");
     }
     if is_right && (is_value || is_stored) {
-        names.extend(["ETag", "Cache-Control"]);
+        names.extend(["ETag", "Cache-Control", "Vary"]);
     }
     if is_right && is_page {
         names.push("Content-Security-Policy");

@@ -14,6 +14,7 @@ use crate::{error::ErrorCode, problem::Problem};
 /// Whether a route may answer with a code. A 404 for what is no route, and a 405, are no route's answers.
 pub(super) fn may_answer(route: &Route, code: ErrorCode) -> bool {
     let is_value = matches!(route.path, routes::KEY | routes::KEY_IN_QUERY);
+    let is_stored = matches!(route.path, routes::OPENAPI | routes::DOCS_PAGE | routes::DOCS_FILE);
     let reloads = route.path == routes::RELOAD;
     let writes = is_value && route.methods.contains(&Method::PUT);
     let reads_body = route.methods.contains(&Method::POST) && !reloads;
@@ -23,7 +24,7 @@ pub(super) fn may_answer(route: &Route, code: ErrorCode) -> bool {
         ErrorCode::RateLimited => !route.is_probe(),
         ErrorCode::KeyNotFound => is_value,
         ErrorCode::NotCached => is_value && !writes,
-        ErrorCode::PreconditionFailed => is_value,
+        ErrorCode::PreconditionFailed => is_value || is_stored,
         ErrorCode::Conflict => writes,
         ErrorCode::GroupNotFound => is_value || route.path == routes::OWNER || route.path.contains("{group}"),
         ErrorCode::RouteNotFound => route.path == routes::DOCS_FILE,
