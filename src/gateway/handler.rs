@@ -4,7 +4,7 @@
 use std::{future::Future, sync::Arc};
 
 use futures_util::future::Either;
-use http::{Method, Request, Response};
+use http::{Method, Request, Response, Version};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
@@ -47,8 +47,14 @@ impl Handler for Gateway {
             Next::Wait(wait) => wait,
         };
         let shared = Arc::clone(&self.0);
+        let is_stream = request.version() == Version::HTTP_2;
         // In a box: a hit, which is none of this, would be moved with room for all of it.
         Either::Right(Box::pin(async move {
+            if is_stream {
+                // A stream that its client has reset already (CVE-2023-44487) ends here, and has begun no load: hyper looks
+                // for resets when there is no answer yet.
+                tokio::task::yield_now().await;
+            }
             let (id, span) = (exchange.id.clone(), exchange.trace);
             let work = std::pin::pin!(async move {
                 match wait {

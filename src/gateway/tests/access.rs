@@ -247,3 +247,40 @@ async fn no_answer_is_taken_for_another_type_than_it_says() {
         }
     }
 }
+
+/// A request and its reset, in frames of HTTP/2.
+#[cfg(feature = "grpc")]
+fn reset_at_once(stream: u32, path: &str) -> Vec<u8> {
+    let frame = |kind: u8, flags: u8, payload: &[u8]| {
+        let length = u32::try_from(payload.len()).expect("short").to_be_bytes();
+        [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+    };
+    let literal =
+        |name: u8, text: &str| [&[name, u8::try_from(text.len()).expect("short")], text.as_bytes()].concat();
+    // GET, http, and the rest as literals (RFC 7541, appendix A).
+    let head = [vec![0x82, 0x86], literal(4, path), literal(1, "localhost")].concat();
+    [frame(1, 5, &head), frame(3, 0, &8_u32.to_be_bytes())].concat()
+}
+
+#[cfg(feature = "grpc")]
+#[tokio::test]
+async fn a_stream_that_is_reset_already_begins_no_load() {
+    let site = Site::starting();
+    let address = site.serve().await;
+    known(&site);
+    let mut client = TcpStream::connect(address).await.expect("accepted");
+    let mut all = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
+    for index in 0..50 {
+        all.extend(reset_at_once(2 * index + 1, &format!("/api/v1/groups/scores/keys/n{index}")));
+    }
+    // A ping, which is answered after all that.
+    all.extend(b"\0\0\x08\x06\0\0\0\0\0whatever");
+    client.write_all(&all).await.expect("sent");
+    let mut told = Vec::new();
+    while !told.windows(8).any(|bytes| bytes == b"whatever") {
+        assert!(client.read_buf(&mut told).await.expect("no reset") > 0);
+    }
+    // The same node answers, and loads what is waited for.
+    assert_eq!(with(address, "GET", ANNA, "").await.status, 200);
+    assert_eq!(site.origin.loads(), 1);
+}
