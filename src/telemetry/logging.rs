@@ -1,6 +1,6 @@
 //! Sets up the process's log: text or JSON, to standard error or to a file a day.
 
-use std::{io, path::Path};
+use std::{io, path::Path, time::Duration};
 
 use thiserror::Error;
 use tracing_appender::{non_blocking::WorkerGuard, rolling};
@@ -71,7 +71,7 @@ pub fn init_logging(config: &LogConfig) -> Result<LogGuard, LoggingError> {
     } else {
         let appender = daily(Path::new(&config.file))
             .map_err(|source| LoggingError::File { file: config.file.clone(), source })?;
-        let (writer, guard) = tracing_appender::non_blocking(appender);
+        let (writer, guard) = tracing_appender::non_blocking(Gathered::new(appender, PAUSE));
         (fmt::writer::BoxMakeWriter::new(writer), Some(guard))
     };
     let registry = tracing_subscriber::registry().with(filter);
@@ -86,6 +86,52 @@ pub fn init_logging(config: &LogConfig) -> Result<LogGuard, LoggingError> {
     };
     installed.map_err(LoggingError::Twice)?;
     Ok(LogGuard { worker: guard, level: LogLevel(handle) })
+}
+
+/// How long lines are gathered for a file before they are written. They wait for it in the order in which they came, and
+/// those of a process that is killed are lost for so long.
+const PAUSE: Duration = Duration::from_millis(10);
+/// So many bytes are written earlier.
+const GATHERED_BYTES: usize = 64 << 10;
+
+/// Writes lines in whole, many at a time. The thread that calls it would otherwise be woken for each line, and write each
+/// by itself: at a thousand a second that takes a fiftieth of a core from whoever answers.
+struct Gathered<W> {
+    inner: W,
+    lines: Vec<u8>,
+    pause: Duration,
+}
+
+impl<W: io::Write> Gathered<W> {
+    const fn new(inner: W, pause: Duration) -> Self {
+        Self { inner, lines: Vec::new(), pause }
+    }
+
+    fn write_out(&mut self) -> io::Result<()> {
+        let written = self.inner.write_all(&self.lines);
+        // What can't be written now can't be later either.
+        self.lines.clear();
+        written
+    }
+}
+
+impl<W: io::Write> io::Write for Gathered<W> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.lines.extend_from_slice(line);
+        if self.lines.len() >= GATHERED_BYTES {
+            self.write_out()?;
+        }
+        Ok(line.len())
+    }
+
+    /// Called when no line is left, by a thread that does nothing else: it rests, and more lines come.
+    #[expect(clippy::disallowed_methods, reason = "the thread is the log's own")]
+    fn flush(&mut self) -> io::Result<()> {
+        self.write_out()?;
+        self.inner.flush()?;
+        std::thread::sleep(self.pause);
+        Ok(())
+    }
 }
 
 fn filter(level: &str) -> Result<EnvFilter, LoggingError> {
@@ -110,4 +156,43 @@ fn daily(file: &Path) -> io::Result<rolling::RollingFileAppender> {
         .filename_prefix(name.to_string_lossy())
         .build(folder)
         .map_err(io::Error::other)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{io::Write as _, sync::Arc};
+
+    use parking_lot::Mutex;
+
+    use super::*;
+
+    /// Notes each write.
+    #[derive(Clone, Default)]
+    struct Noted(Arc<Mutex<Vec<Vec<u8>>>>);
+
+    impl io::Write for Noted {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().push(bytes.to_vec());
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn lines_are_written_together_and_none_is_lost() {
+        let noted = Noted::default();
+        let (mut writer, guard) = tracing_appender::non_blocking(Gathered::new(noted.clone(), PAUSE));
+        let lines: Vec<String> = (0..2000).map(|number| format!("line {number}\n")).collect();
+        for line in &lines {
+            writer.write_all(line.as_bytes()).expect("there is room");
+        }
+        drop(guard);
+        let written = noted.0.lock().clone();
+        assert_eq!(String::from_utf8(written.concat()).expect("text"), lines.concat());
+        assert!(written.len() < lines.len() / 2, "{} writes", written.len());
+        assert!(written.iter().all(|part| part.is_empty() || part.ends_with(b"\n")), "lines stay whole");
+    }
 }
