@@ -145,7 +145,8 @@ pub(super) async fn batch_get(
         Some(position) => found(group.get_many_at(&keys, position, VALUES_BYTES_MAX, deadline).await),
     };
     let (landings, bytes) = bounded(&keys, landings);
-    let kib = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX);
+    // One that is larger than all others may be takes their place.
+    let kib = u32::try_from(bytes.div_ceil(1024).min(ANSWERS_KIB_MAX)).unwrap_or(u32::MAX);
     let place = match Arc::clone(&parts.answers).try_acquire_many_owned(kib) {
         Ok(place) => Ok(place),
         Err(_) => tokio::time::timeout_at(deadline, Arc::clone(&parts.answers).acquire_many_owned(kib))
