@@ -36,7 +36,7 @@ pub enum ErrorCode {
     Overloaded,
     /// The origin can't be reached, refused, or its query failed.
     OriginUnavailable,
-    /// The group's budget of concurrent queries is used up.
+    /// No more queries may be sent to the database now: the group's budget or the rate of queries is used up.
     OriginBusy,
     /// The other nodes can't be reached, or are not known yet, and the database may not be asked instead.
     PeerUnavailable,

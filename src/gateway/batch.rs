@@ -147,14 +147,8 @@ pub(super) async fn batch_get(
     let (landings, bytes) = bounded(&keys, landings);
     // One that is larger than all others may be takes their place.
     let kib = u32::try_from(bytes.div_ceil(1024).min(ANSWERS_KIB_MAX)).unwrap_or(u32::MAX);
-    let place = match Arc::clone(&parts.answers).try_acquire_many_owned(kib) {
-        Ok(place) => Ok(place),
-        Err(_) => tokio::time::timeout_at(deadline, Arc::clone(&parts.answers).acquire_many_owned(kib))
-            .await
-            .map_err(drop)
-            .and_then(|place| place.map_err(drop)),
-    };
-    let Ok(place) = place else {
+    let place = Arc::clone(&parts.answers).acquire_many_owned(kib);
+    let Ok(Ok(place)) = tokio::time::timeout_at(deadline, place).await else {
         let detail =
             "answers to batches that their clients have not read yet take all the memory that they may";
         return axum_problem(ErrorCode::Overloaded, detail);

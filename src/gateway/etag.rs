@@ -1,6 +1,6 @@
 //! Entity tags of values and documents (RFC 9110, section 8.8.3).
 
-use http::HeaderValue;
+use http::{HeaderMap, HeaderValue, header};
 
 use crate::head::hex;
 
@@ -40,6 +40,12 @@ impl EntityTag {
     pub(super) fn is_in(&self, seen: &[u8]) -> bool {
         is_any(seen) || tags(seen).any(|tag| tag.strip_prefix(b"W/").unwrap_or(tag) == self.as_bytes())
     }
+}
+
+/// Whether an `If-Match` of a reader, if there is one, names what has this tag.
+pub(super) fn is_meant(tag: u64, request: &HeaderMap) -> bool {
+    let mut lines = request.get_all(header::IF_MATCH).iter().peekable();
+    lines.peek().is_none() || lines.any(|line| is_matched(tag, line.as_bytes()))
 }
 
 /// Whether an `If-Match` names the value with this tag, in one of its encodings, by the strong comparison that RFC 9110

@@ -98,8 +98,7 @@ impl NodeReply {
         if config.content_type.is_some() && is_for_script(request) {
             return Told::Problem(super::problem(Problem::new(ErrorCode::Forbidden, NO_SCRIPT)));
         }
-        let mut wanted = request.get_all(header::IF_MATCH).iter().peekable();
-        if wanted.peek().is_some() && !wanted.any(|line| etag::is_matched(value.tag(), line.as_bytes())) {
+        if !etag::is_meant(value.tag(), request) {
             let mut response = super::problem(Problem::new(ErrorCode::PreconditionFailed, OTHER_VALUE));
             response.value(&CACHE_STATUS, &status);
             return Told::Problem(response);

@@ -32,8 +32,7 @@ impl Stored {
 
     /// The document, 304 to who has it already, or 412 to who means another one.
     pub(super) fn answer(&self, request: &HeaderMap) -> Response {
-        let mut wanted = request.get_all(header::IF_MATCH).iter().peekable();
-        if wanted.peek().is_some() && !wanted.any(|line| etag::is_matched(self.tag, line.as_bytes())) {
+        if !etag::is_meant(self.tag, request) {
             let detail = "the document has none of the entity tags that If-Match names";
             return routed_problem(Problem::new(ErrorCode::PreconditionFailed, detail));
         }
