@@ -1,7 +1,9 @@
 //! How many requests are let through: per client, per group, for the node, and to the database.
 //!
-//! A [`Limiter`] is a plain library, which the path of a hit calls directly and [`RateLimitLayer`] calls for routes. It
-//! knows neither connections nor tokens: the caller says whose a request is, by a [`ClientKey`], and what time it is.
+//! A [`Limiter`] is a plain library, which a node's planes call directly, by way of `gateway/admission.rs`: a hit goes
+//! through no layers, and every route has to go by one order of checks. [`RateLimitLayer`] is the same for the tower
+//! services of programs that embed it. It knows neither connections nor tokens: the caller says whose a request is, by a
+//! [`ClientKey`], and what time it is.
 //!
 //! *Buckets.* Each limit is a token bucket of one atomic word (`bucket.rs`), and a client's takes 16 bytes in a table
 //! of fixed size (`clients.rs`): `clients_max` of 100,000 is 1.6 MB, taken when the limit is switched on. governor's
